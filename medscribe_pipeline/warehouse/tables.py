@@ -1,0 +1,330 @@
+"""All tables of the warehouse, as SQLAlchemy Core.
+
+Every key starts with the account, or with an id derived from it (`notes.stable_id`). Times are aware UTC
+(`UtcDateTime`), days are local days in `MEDSCRIBE_TIMEZONE`. Column comments are the data dictionary: they
+reach PostgreSQL as `COMMENT ON` and Dagster as column schema.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Dialect
+
+__all__ = [
+    "change_counter",
+    "deliveries",
+    "fhir_documents",
+    "metadata",
+    "note_sections",
+    "notes",
+    "oauth_tokens",
+    "quarantine",
+    "source_records",
+    "sync_cursor_history",
+    "sync_cursors",
+    "transcripts",
+    "visit_days",
+    "visits",
+]
+
+
+class UtcDateTime(sa.types.TypeDecorator[datetime]):
+    """An aware UTC datetime; refuses naive ones.
+
+    SQLite has no such type: there it is text of one fixed width in UTC, so that text order is time order.
+    """
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> sa.types.TypeEngine[Any]:
+        """Text on SQLite, the database's own aware type elsewhere."""
+        if dialect.name == "sqlite":
+            return dialect.type_descriptor(sa.String(32))
+        return dialect.type_descriptor(sa.DateTime(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        """Normalises to UTC on the way in."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("naive datetime for a UTC column")
+        value = value.astimezone(UTC)
+        return value.strftime("%Y-%m-%dT%H:%M:%S.%f+00:00") if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """Always an aware UTC datetime on the way out."""
+        if value is None:
+            return None
+        if dialect.name == "sqlite":
+            return datetime.fromisoformat(value)
+        result: datetime = value
+        return result.astimezone(UTC)
+
+
+class Json(sa.types.TypeDecorator[Any]):
+    """JSON: `JSONB` on PostgreSQL, text elsewhere, through orjson. Accepts `bytes`/`str` that are JSON already."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> sa.types.TypeEngine[Any]:
+        """JSONB where there is one; its own serialiser is bypassed, we hand over text."""
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(postgresql.JSONB())
+        return dialect.type_descriptor(sa.Text())
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        """Python value to what the driver takes."""
+        if value is None:
+            return None
+        if dialect.name == "postgresql":
+            return value
+        return orjson.dumps(value).decode()
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        """What the driver gives to Python value."""
+        if value is None or dialect.name == "postgresql":
+            return value
+        return orjson.loads(value)
+
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+ID = sa.String(36)  # a UUID as text: the same on every database, and readable in a query
+NAME = sa.String(64)
+KEY = sa.String(255)
+HASH = sa.String(64)  # SHA-256, hex
+
+
+change_counter = sa.Table(
+    "change_counter",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False, comment="Always 1."),
+    sa.Column("value", sa.BigInteger, nullable=False, comment="Last change_seq given out."),
+    comment="One row. Raised inside the transaction that lands rows, so its row lock makes change_seq follow commit order.",
+)
+
+sync_cursors = sa.Table(
+    "sync_cursors",
+    metadata,
+    sa.Column("account", NAME, primary_key=True),
+    sa.Column("provider", NAME, primary_key=True),
+    sa.Column("stream", NAME, primary_key=True),
+    sa.Column("watermark", UtcDateTime, comment="Everything the source changed up to here was surely seen."),
+    sa.Column("signpost", KEY, comment="Source id of the newest record at the watermark."),
+    sa.Column("moved_at", UtcDateTime, nullable=False),
+    sa.Column("run_id", NAME),
+    comment="How far each stream was read.",
+)
+
+sync_cursor_history = sa.Table(
+    "sync_cursor_history",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("account", NAME, nullable=False),
+    sa.Column("provider", NAME, nullable=False),
+    sa.Column("stream", NAME, nullable=False),
+    sa.Column("watermark", UtcDateTime),
+    sa.Column("signpost", KEY),
+    sa.Column("moved_at", UtcDateTime, nullable=False),
+    sa.Column("run_id", NAME),
+    comment="One row for each sync that moved a cursor: where it stood when the sync ended.",
+)
+
+source_records = sa.Table(
+    "source_records",
+    metadata,
+    sa.Column("account", NAME, primary_key=True),
+    sa.Column("provider", NAME, primary_key=True),
+    sa.Column("stream", NAME, primary_key=True),
+    sa.Column("source_id", KEY, primary_key=True, comment="The provider's own id."),
+    sa.Column("payload", Json, nullable=False, comment="As received, unknown fields included. Holds patient data."),
+    sa.Column("content_hash", HASH, nullable=False, comment="Hash of the payload."),
+    sa.Column("list_hash", HASH, nullable=False, comment="Hash of the list item: an unchanged one is not asked for in detail."),
+    sa.Column("source_updated_at", UtcDateTime, comment="When the provider says it changed; NULL where it does not say."),
+    sa.Column("fetched_at", UtcDateTime, nullable=False, comment="When the request that brought it was sent."),
+    sa.Column("visit_day", sa.Date, nullable=False, comment="Local day of the visit: the partition it is built in."),
+    sa.Column("parent_id", KEY, comment="Source id of the audio an Askara note was written from."),
+    sa.Column("change_seq", sa.BigInteger, nullable=False, comment="Rises with every landed change, in commit order."),
+    sa.Column("run_id", NAME),
+    sa.Column("outcome", sa.String(16), comment="What mapping made of it: note, held, quarantined, part; NULL until mapped."),
+    sa.Column("outcome_code", NAME, comment="Why, for held and quarantined."),
+    sa.Column("mapped_seq", sa.BigInteger, comment="change_seq the outcome belongs to."),
+    sa.Index("ix_source_records_day", "account", "visit_day", "provider", "stream"),
+    sa.Index("ix_source_records_parent", "account", "provider", "parent_id"),
+    comment="Everything pulled, as it came.",
+)
+
+visit_days = sa.Table(
+    "visit_days",
+    metadata,
+    sa.Column("account", NAME, primary_key=True),
+    sa.Column("visit_day", sa.Date, primary_key=True),
+    sa.Column("changed_seq", sa.BigInteger, nullable=False, comment="Newest change_seq that touched this day."),
+    sa.Column("built_seq", sa.BigInteger, nullable=False, comment="changed_seq the last complete build of the day saw; 0 before."),
+    comment="Which days have changes that are not built yet: those with built_seq < changed_seq.",
+)
+
+visits = sa.Table(
+    "visits",
+    metadata,
+    sa.Column("account", NAME, primary_key=True),
+    sa.Column("provider", NAME, primary_key=True),
+    sa.Column("correlation_key", KEY, primary_key=True, comment="The provider's id of the recording."),
+    sa.Column("patient_id", KEY),
+    sa.Column("patient_system", KEY, comment="NULL: the provider's default system."),
+    sa.Column("practitioner_id", KEY),
+    sa.Column("practitioner_system", KEY),
+    sa.Column("encounter_id", KEY),
+    sa.Column("encounter_system", KEY),
+    sa.Column("started_at", UtcDateTime),
+    sa.Column("ended_at", UtcDateTime),
+    sa.Column("language", NAME),
+    sa.Column("template", NAME),
+    sa.Column("imported_at", UtcDateTime, nullable=False),
+    comment="The visits manifest: who, where and when, for recordings whose provider does not say.",
+)
+
+notes = sa.Table(
+    "notes",
+    metadata,
+    sa.Column("note_id", ID, primary_key=True),
+    sa.Column("account", NAME, nullable=False),
+    sa.Column("provider", NAME, nullable=False),
+    sa.Column("stream", NAME, nullable=False),
+    sa.Column("source_id", KEY, nullable=False),
+    sa.Column("kind", NAME, nullable=False),
+    sa.Column("visit_day", sa.Date, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False, comment="draft, validated, retracted or failed."),
+    sa.Column("title", sa.Text),
+    sa.Column("language", NAME),
+    sa.Column("template", NAME),
+    sa.Column("patient_system", KEY),
+    sa.Column("patient_id", KEY),
+    sa.Column("practitioner", Json, comment="Identifiers of the clinician."),
+    sa.Column("encounter_system", KEY),
+    sa.Column("encounter_id", KEY),
+    sa.Column("started_at", UtcDateTime),
+    sa.Column("ended_at", UtcDateTime),
+    sa.Column("created_at", UtcDateTime),
+    sa.Column("updated_at", UtcDateTime),
+    sa.Column("validated_at", UtcDateTime),
+    sa.Column("version", HASH, nullable=False, comment="Hash of the source content."),
+    sa.Column("source_seq", sa.BigInteger, nullable=False, comment="change_seq it was mapped from; an older one never overwrites."),
+    sa.Column("mapped_at", UtcDateTime, nullable=False),
+    sa.UniqueConstraint("account", "provider", "stream", "source_id", "kind"),
+    sa.Index("ix_notes_day", "account", "visit_day"),
+    comment="The normalised notes, newest version.",
+)
+
+note_sections = sa.Table(
+    "note_sections",
+    metadata,
+    sa.Column("note_id", ID, sa.ForeignKey("notes.note_id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("ordinal", sa.Integer, primary_key=True, autoincrement=False, comment="From 0, depth first."),
+    sa.Column("parent_ordinal", sa.Integer, comment="The section it is nested in, or NULL."),
+    sa.Column("key", KEY, comment="Section key, as mapped or as received; NULL without a recognisable heading."),
+    sa.Column("title", sa.Text),
+    sa.Column("text", sa.Text, nullable=False),
+    comment="The sections of each note, in order.",
+)
+
+transcripts = sa.Table(
+    "transcripts",
+    metadata,
+    sa.Column("note_id", ID, sa.ForeignKey("notes.note_id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("turns", Json, nullable=False, comment="List of {text, speaker, start_offset_ms, end_offset_ms}."),
+    comment="What was said, where the provider gives it.",
+)
+
+fhir_documents = sa.Table(
+    "fhir_documents",
+    metadata,
+    sa.Column("note_id", ID, sa.ForeignKey("notes.note_id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("kind", NAME, primary_key=True, comment="Composition or DocumentReference."),
+    sa.Column("account", NAME, nullable=False),
+    sa.Column("visit_day", sa.Date, nullable=False),
+    sa.Column("resource", Json, nullable=False, comment="The FHIR R4 JSON."),
+    sa.Column("version", HASH, nullable=False, comment="Version of the note it was built from."),
+    sa.Column("mapping_version", NAME, nullable=False),
+    sa.Column("source_seq", sa.BigInteger, nullable=False),
+    sa.Column("built_at", UtcDateTime, nullable=False),
+    sa.Index("ix_fhir_documents_day", "account", "visit_day"),
+    comment="The FHIR documents of each note, newest version.",
+)
+
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("target", NAME, primary_key=True),
+    sa.Column("note_id", ID, primary_key=True),
+    sa.Column("kind", NAME, primary_key=True, comment="Composition or DocumentReference."),
+    sa.Column("version", HASH, primary_key=True),
+    sa.Column("account", NAME, nullable=False),
+    sa.Column("visit_day", sa.Date, nullable=False),
+    sa.Column("source_seq", sa.BigInteger, nullable=False, comment="Orders the versions of a note."),
+    sa.Column("state", sa.String(16), nullable=False, comment="planned, claimed, sent, delivered, rejected, unknown or held."),
+    sa.Column("reason", NAME, comment="Why it is held, rejected or unknown."),
+    sa.Column("server_id", NAME, comment="Logical id of the resource on the target."),
+    sa.Column("etag", NAME, comment="ETag of the version we wrote."),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("outcome_codes", Json, comment="HTTP status and OperationOutcome codes of the last answer; never its diagnostics."),
+    sa.Column("claimed_by", NAME, comment="Worker that holds it; see warehouse/locks.py."),
+    sa.Column("claimed_at", UtcDateTime),
+    sa.Column("sent_at", UtcDateTime),
+    sa.Column("settled_at", UtcDateTime),
+    sa.Index("ix_deliveries_day", "account", "target", "visit_day", "state"),
+    comment="The delivery ledger: one row for each version of each document and target.",
+)
+
+quarantine = sa.Table(
+    "quarantine",
+    metadata,
+    sa.Column("id", ID, primary_key=True, comment="Derived from stage and source key: the same problem is one row."),
+    sa.Column("account", NAME, nullable=False),
+    sa.Column("stage", sa.String(16), nullable=False, comment="extract, map or fhir."),
+    sa.Column("provider", NAME, nullable=False),
+    sa.Column("stream", NAME, nullable=False),
+    sa.Column("source_id", KEY, nullable=False, comment="The provider's id, or a hash of the payload where it has none."),
+    sa.Column("visit_day", sa.Date),
+    sa.Column("error_code", NAME, nullable=False),
+    sa.Column("field_paths", Json, nullable=False),
+    sa.Column("payload", Json, comment="As received, for stage extract. Holds patient data."),
+    sa.Column("payload_hash", HASH, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("first_seen_at", UtcDateTime, nullable=False),
+    sa.Column("last_seen_at", UtcDateTime, nullable=False),
+    sa.Column("resolved_at", UtcDateTime),
+    sa.Column("run_id", NAME),
+    sa.Index("ix_quarantine_open", "account", "resolved_at", "stage"),
+    comment="Records that could not go on, and why. Nothing is dropped.",
+)
+
+oauth_tokens = sa.Table(
+    "oauth_tokens",
+    metadata,
+    sa.Column("account", NAME, primary_key=True),
+    sa.Column("provider", NAME, primary_key=True),
+    sa.Column("seed_hash", HASH, nullable=False, comment="Hash of the configured refresh token this chain began with."),
+    sa.Column("refresh_token", sa.Text, nullable=False, comment="Secret: the next single-use refresh token."),
+    sa.Column("access_token", sa.Text, nullable=False, comment="Secret."),
+    sa.Column("expires_at", UtcDateTime, nullable=False),
+    sa.Column("rotated_at", UtcDateTime, nullable=False),
+    comment="Rotated OAuth tokens. Protect the warehouse as you protect the credentials themselves.",
+)
