@@ -156,14 +156,20 @@ source_records = sa.Table(
     sa.Column("source_id", KEY, primary_key=True, comment="The provider's own id."),
     sa.Column("payload", Json, nullable=False, comment="As received, unknown fields included. Holds patient data."),
     sa.Column("content_hash", HASH, nullable=False, comment="Hash of the payload."),
-    sa.Column("list_hash", HASH, nullable=False, comment="Hash of the list item: an unchanged one is not asked for in detail."),
-    sa.Column("source_updated_at", UtcDateTime, comment="When the provider says it changed; NULL where it does not say."),
+    sa.Column(
+        "list_hash", HASH, nullable=False, comment="Hash of the list item: an unchanged one is not asked for in detail."
+    ),
+    sa.Column(
+        "source_updated_at", UtcDateTime, comment="When the provider says it changed; NULL where it does not say."
+    ),
     sa.Column("fetched_at", UtcDateTime, nullable=False, comment="When the request that brought it was sent."),
     sa.Column("visit_day", sa.Date, nullable=False, comment="Local day of the visit: the partition it is built in."),
     sa.Column("parent_id", KEY, comment="Source id of the audio an Askara note was written from."),
     sa.Column("change_seq", sa.BigInteger, nullable=False, comment="Rises with every landed change, in commit order."),
     sa.Column("run_id", NAME),
-    sa.Column("outcome", sa.String(16), comment="What mapping made of it: note, held, quarantined, part; NULL until mapped."),
+    sa.Column(
+        "outcome", sa.String(16), comment="What mapping made of it: note, held, quarantined, part; NULL until mapped."
+    ),
     sa.Column("outcome_code", NAME, comment="Why, for held and quarantined."),
     sa.Column("mapped_seq", sa.BigInteger, comment="change_seq the outcome belongs to."),
     sa.Index("ix_source_records_day", "account", "visit_day", "provider", "stream"),
@@ -177,7 +183,12 @@ visit_days = sa.Table(
     sa.Column("account", NAME, primary_key=True),
     sa.Column("visit_day", sa.Date, primary_key=True),
     sa.Column("changed_seq", sa.BigInteger, nullable=False, comment="Newest change_seq that touched this day."),
-    sa.Column("built_seq", sa.BigInteger, nullable=False, comment="changed_seq the last complete build of the day saw; 0 before."),
+    sa.Column(
+        "built_seq",
+        sa.BigInteger,
+        nullable=False,
+        comment="changed_seq the last complete build of the day saw; 0 before.",
+    ),
     comment="Which days have changes that are not built yet: those with built_seq < changed_seq.",
 )
 
@@ -226,7 +237,12 @@ notes = sa.Table(
     sa.Column("updated_at", UtcDateTime),
     sa.Column("validated_at", UtcDateTime),
     sa.Column("version", HASH, nullable=False, comment="Hash of the source content."),
-    sa.Column("source_seq", sa.BigInteger, nullable=False, comment="change_seq it was mapped from; an older one never overwrites."),
+    sa.Column(
+        "source_seq",
+        sa.BigInteger,
+        nullable=False,
+        comment="change_seq it was mapped from; an older one never overwrites.",
+    ),
     sa.Column("mapped_at", UtcDateTime, nullable=False),
     sa.UniqueConstraint("account", "provider", "stream", "source_id", "kind"),
     sa.Index("ix_notes_day", "account", "visit_day"),
@@ -279,12 +295,18 @@ deliveries = sa.Table(
     sa.Column("account", NAME, nullable=False),
     sa.Column("visit_day", sa.Date, nullable=False),
     sa.Column("source_seq", sa.BigInteger, nullable=False, comment="Orders the versions of a note."),
-    sa.Column("state", sa.String(16), nullable=False, comment="planned, claimed, sent, delivered, rejected, unknown or held."),
+    sa.Column(
+        "state", sa.String(16), nullable=False, comment="planned, claimed, sent, delivered, rejected, unknown or held."
+    ),
     sa.Column("reason", NAME, comment="Why it is held, rejected or unknown."),
     sa.Column("server_id", NAME, comment="Logical id of the resource on the target."),
     sa.Column("etag", NAME, comment="ETag of the version we wrote."),
     sa.Column("attempts", sa.Integer, nullable=False),
-    sa.Column("outcome_codes", Json, comment="HTTP status and OperationOutcome codes of the last answer; never its diagnostics."),
+    sa.Column(
+        "outcome_codes",
+        Json,
+        comment="HTTP status and OperationOutcome codes of the last answer; never its diagnostics.",
+    ),
     sa.Column("claimed_by", NAME, comment="Worker that holds it; see warehouse/locks.py."),
     sa.Column("claimed_at", UtcDateTime),
     sa.Column("sent_at", UtcDateTime),
@@ -301,7 +323,9 @@ quarantine = sa.Table(
     sa.Column("stage", sa.String(16), nullable=False, comment="extract, map or fhir."),
     sa.Column("provider", NAME, nullable=False),
     sa.Column("stream", NAME, nullable=False),
-    sa.Column("source_id", KEY, nullable=False, comment="The provider's id, or a hash of the payload where it has none."),
+    sa.Column(
+        "source_id", KEY, nullable=False, comment="The provider's id, or a hash of the payload where it has none."
+    ),
     sa.Column("visit_day", sa.Date),
     sa.Column("error_code", NAME, nullable=False),
     sa.Column("field_paths", Json, nullable=False),

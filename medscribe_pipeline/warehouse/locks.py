@@ -1,0 +1,150 @@
+"""Locks between runs, and the question whether a run is still alive.
+
+Both rest on one property: the operating system (or the PostgreSQL server) lets go of a lock the moment its
+holder dies, SIGKILL included. A worker holds a lock named after itself for as long as it lives; who finds a
+row claimed by a worker whose lock is free knows that the worker is gone, without waiting for a lease to run out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+import uuid
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+import sqlalchemy as sa
+from filelock import FileLock, Timeout
+
+from medscribe_pipeline.errors import Busy, ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["FileLocks", "Locks", "PostgresLocks"]
+
+POLL_S = 0.05
+
+
+class Locks(Protocol):
+    """Named locks shared by all processes that use one warehouse."""
+
+    def hold(self, name: str, timeout_s: float) -> _Held:
+        """Holds `name` inside a `with` block; raises `Busy` when it is not free within `timeout_s` seconds."""
+        ...
+
+    def is_free(self, name: str) -> bool:
+        """Whether nobody holds `name` at this moment."""
+        ...
+
+
+class _Held(Protocol):
+    def __enter__(self) -> None: ...
+    def __exit__(self, *exc: object) -> bool | None: ...
+
+
+def _busy(name: str) -> Busy:
+    return Busy(
+        "Another run holds the lock this run needs; wait for it to end, then run again",
+        context={"lock": name},
+    )
+
+
+class FileLocks:
+    """Locks as files beside an embedded warehouse: for all processes of one machine.
+
+    Args:
+        directory: Where the lock files live; made on first use. The files stay, they are empty.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    @contextmanager
+    def hold(self, name: str, timeout_s: float) -> Iterator[None]:
+        """See `Locks.hold`. Not re-entrant, also not within one process."""
+        lock = self._lock(name)
+        try:
+            lock.acquire(timeout=timeout_s, poll_interval=POLL_S)
+        except Timeout:
+            raise _busy(name) from None
+        except OSError:
+            raise self._unusable() from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def is_free(self, name: str) -> bool:
+        """See `Locks.is_free`."""
+        lock = self._lock(name)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return False
+        except OSError:
+            raise self._unusable() from None
+        lock.release()
+        return True
+
+    def _lock(self, name: str) -> FileLock:
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            raise self._unusable() from None
+        # Names hold account and stream names a user chose; a digest is a safe file name for all of them.
+        digest = hashlib.sha256(name.encode()).hexdigest()[:32]
+        return FileLock(self._directory / f"{digest}.lock", thread_local=False)
+
+    def _unusable(self) -> ConfigError:
+        return ConfigError(
+            "Cannot create lock files beside the warehouse; make the folder writable or set MEDSCRIBE_HOME",
+            code="locks_unwritable",
+        )
+
+
+class PostgresLocks:
+    """Session-level advisory locks: for all processes of all machines that share one PostgreSQL warehouse.
+
+    Each held lock keeps one connection of its own, so that the server frees it when the process dies.
+    Through a transaction-pooling proxy (PgBouncer) advisory locks do not work: connect directly.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    @contextmanager
+    def hold(self, name: str, timeout_s: float) -> Iterator[None]:
+        """See `Locks.hold`."""
+        deadline = time.monotonic() + timeout_s
+        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            key = self._key(name)
+            while not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(key))):
+                if time.monotonic() >= deadline:
+                    raise _busy(name)
+                threading.Event().wait(POLL_S)
+            try:
+                yield
+            finally:
+                connection.execute(sa.select(sa.func.pg_advisory_unlock(key)))
+
+    def is_free(self, name: str) -> bool:
+        """See `Locks.is_free`."""
+        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            key = self._key(name)
+            if not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(key))):
+                return False
+            connection.execute(sa.select(sa.func.pg_advisory_unlock(key)))
+            return True
+
+    @staticmethod
+    def _key(name: str) -> sa.Cast[int]:
+        digest = hashlib.sha256(f"medscribe:{name}".encode()).digest()
+        return sa.cast(int.from_bytes(digest[:8], "big", signed=True), sa.BigInteger)
+
+
+def new_worker_name() -> str:
+    """A name no other worker has: 16 random bytes as a UUID."""
+    return str(uuid.uuid4())

@@ -1,0 +1,267 @@
+"""`Warehouse`: opening, migrating, transactions and the bulk upsert everything is written with."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from medscribe_pipeline.errors import ConfigError, MedscribeError
+from medscribe_pipeline.warehouse.locks import FileLocks, Locks, PostgresLocks, new_worker_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from medscribe_pipeline.settings import Settings
+
+__all__ = ["SCHEMA_HEAD", "Warehouse", "in_chunks"]
+
+SCHEMA_HEAD = "0001"
+"""Newest migration. A test holds it against the migrations folder; knowing it spares every start Alembic's import."""
+
+MIGRATION_TIMEOUT_S = 120.0
+# SQLite's own ceiling on bound parameters is 32766 since 3.32; executemany binds one row at a time, `IN` lists do not.
+IN_CHUNK = 1000
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Warehouse:
+    """An open warehouse, for one account.
+
+    Use `Warehouse.open`. Safe to share between threads; each `begin`/`read` takes its own connection.
+
+    Attributes:
+        engine: The SQLAlchemy engine. Parameters are hidden from its errors and its log.
+        account: `MEDSCRIBE_ACCOUNT`; every query of ours filters by it.
+        locks: Locks shared with all other processes on this warehouse.
+    """
+
+    def __init__(self, engine: sa.Engine, *, account: str, locks: Locks) -> None:
+        self.engine = engine
+        self.account = account
+        self.locks = locks
+
+    @classmethod
+    def open(cls, settings: Settings, *, migrate: bool = True) -> Warehouse:
+        """Opens the warehouse of `settings`, creating or migrating it first.
+
+        Raises:
+            ConfigError: The URL is wrong, the database cannot be reached or written, or it was written by a
+                newer version of this project.
+        """
+        try:
+            url = sa.make_url(settings.database_url)
+        except sa.exc.ArgumentError:
+            raise ConfigError(
+                "MEDSCRIBE_WAREHOUSE_URL is not a SQLAlchemy URL such as postgresql+psycopg://user@host/database",
+                code="warehouse_url",
+            ) from None
+        with _translated():
+            engine = _create_engine(url)
+        locks: Locks = (
+            PostgresLocks(engine) if url.get_backend_name() == "postgresql" else FileLocks(_lock_folder(url, settings))
+        )
+        warehouse = cls(engine, account=settings.account, locks=locks)
+        if migrate:
+            warehouse.migrate()
+        return warehouse
+
+    def close(self) -> None:
+        """Gives the connections back; the warehouse cannot be used afterwards."""
+        self.engine.dispose()
+
+    def __enter__(self) -> Warehouse:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    @contextmanager
+    def begin(self) -> Iterator[sa.Connection]:
+        """One write transaction: commits at the end of the block, rolls back on any exception."""
+        with (
+            _translated(),
+            self.engine.connect().execution_options(medscribe_write=True) as connection,
+            connection.begin(),
+        ):
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """One read transaction: a consistent view, nothing is written."""
+        with _translated(), self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def worker(self) -> Iterator[str]:
+        """A name under which rows may be claimed, alive (see `is_alive`) for as long as the block runs."""
+        name = new_worker_name()
+        with self.locks.hold(f"worker:{name}", 0):
+            yield name
+
+    def is_alive(self, worker: str) -> bool:
+        """Whether the worker of that name still runs, on this machine or (PostgreSQL) on another."""
+        return not self.locks.is_free(f"worker:{worker}")
+
+    def schema_version(self) -> str | None:
+        """The migration the database stands at; `None` for an empty database."""
+        with self.read() as connection:
+            if not sa.inspect(connection).has_table("alembic_version"):
+                return None
+            version: str | None = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+            return version
+
+    def migrate(self) -> bool:
+        """Brings the schema to `SCHEMA_HEAD`; returns whether anything had to be done.
+
+        Safe when several processes start at once: one migrates, the others wait for it.
+        """
+        if self.schema_version() == SCHEMA_HEAD:
+            return False
+        from medscribe_pipeline.warehouse import migrate as migration  # noqa: PLC0415  # Alembic costs 0.2 s; rarely needed
+
+        with self.locks.hold("migrate", MIGRATION_TIMEOUT_S):
+            if self.schema_version() == SCHEMA_HEAD:
+                return False
+            with _translated():
+                migration.upgrade(self.engine)
+        return True
+
+    def upsert(
+        self,
+        connection: sa.Connection,
+        table: sa.Table,
+        rows: Sequence[dict[str, Any]],
+        *,
+        not_older_by: str | None = None,
+    ) -> int:
+        """Inserts rows, replacing those with the same primary key.
+
+        Args:
+            connection: A connection from `begin`.
+            table: One of `tables`.
+            rows: Dicts with the same keys, at most one for each primary key.
+            not_older_by: A column; an existing row whose value is greater than the new one's stays as it is.
+
+        Returns:
+            Number of rows sent.
+        """
+        if not rows:
+            return 0
+        insert = sqlite.insert if self.engine.dialect.name == "sqlite" else postgresql.insert
+        statement = insert(table)
+        keys = [column.name for column in table.primary_key.columns]
+        changed = {name: statement.excluded[name] for name in rows[0] if name not in keys}
+        where = None
+        if not_older_by is not None:
+            where = sa.func.coalesce(statement.excluded[not_older_by] >= table.c[not_older_by], sa.true())
+        connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed, where=where), list(rows))
+        return len(rows)
+
+
+def in_chunks(values: Sequence[T], size: int = IN_CHUNK) -> Iterator[Sequence[T]]:
+    """Slices of at most `size` values, for `IN` lists.
+
+    >>> [list(chunk) for chunk in in_chunks([1, 2, 3], 2)]
+    [[1, 2], [3]]
+    """
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
+
+
+def _create_engine(url: sa.URL) -> sa.Engine:
+    if url.get_backend_name() == "sqlite":
+        if url.database and url.database != ":memory:":
+            Path(url.database).expanduser().parent.mkdir(parents=True, exist_ok=True)
+        engine = sa.create_engine(url, hide_parameters=True, connect_args={"timeout": 60})
+        sa.event.listen(engine, "connect", _prepare_sqlite)
+        sa.event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    return sa.create_engine(
+        url,
+        hide_parameters=True,
+        pool_pre_ping=True,
+        json_serializer=lambda value: orjson.dumps(value).decode(),
+        json_deserializer=orjson.loads,
+    )
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    # We say BEGIN ourselves (below): the driver's own transactions start too late for a consistent read.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    # FULL, because a delivery claim must survive a power cut before the request it covers goes out.
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    # IMMEDIATE takes the write lock at once: a transaction that reads, then writes, can then never fail half-way
+    # because another one wrote in between.
+    write = connection.get_execution_options().get("medscribe_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _lock_folder(url: sa.URL, settings: Settings) -> Path:
+    if url.get_backend_name() == "sqlite" and url.database:
+        database = Path(url.database)
+        return database.with_name(f"{database.name}.locks")
+    return settings.home / "locks"
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turns database errors into ours; SQLAlchemy's texts hold statements, and drivers' texts hold values."""
+    try:
+        yield
+    except sa.exc.SQLAlchemyError as error:
+        raise _warehouse_error(error) from None
+    except OSError:
+        raise ConfigError(
+            "Cannot create the folder of the warehouse; make it writable or set MEDSCRIBE_HOME or MEDSCRIBE_WAREHOUSE_URL",
+            code="warehouse_unwritable",
+        ) from None
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            "The database driver named in MEDSCRIBE_WAREHOUSE_URL is not installed; for PostgreSQL: pip install medscribe-pipeline[postgres]",
+            code="warehouse_driver",
+            context={"module": error.name or "?"},
+        ) from None
+
+
+def _warehouse_error(error: sa.exc.SQLAlchemyError) -> MedscribeError:
+    cause = getattr(error, "orig", None)
+    name = str(
+        getattr(cause, "sqlite_errorname", "") or getattr(cause, "sqlstate", "") or type(cause or error).__name__
+    )
+    known = {
+        "SQLITE_CANTOPEN": "Cannot open the warehouse file; check that its folder exists and is writable",
+        "SQLITE_READONLY": "The warehouse file is read-only; make it and its folder writable",
+        "SQLITE_FULL": "The disk of the warehouse is full; free some space and run again, nothing half-written remains",
+        "SQLITE_NOTADB": "MEDSCRIBE_WAREHOUSE_URL points to a file that is not a SQLite database",
+        "SQLITE_BUSY": "The warehouse is locked by another program; close it and run again",
+        "SQLITE_IOERR": "Reading or writing the warehouse failed; check the disk",
+        "SQLITE_CORRUPT": "The warehouse file is damaged; restore a backup",
+    }
+    for prefix, message in known.items():
+        if name.startswith(prefix):
+            return ConfigError(message, code="warehouse", context={"cause": name})
+    if isinstance(
+        error, (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.NoSuchModuleError, sa.exc.ArgumentError)
+    ):
+        return ConfigError(
+            "The warehouse cannot be used; check MEDSCRIBE_WAREHOUSE_URL and that the database is running",
+            code="warehouse",
+            context={"cause": name},
+        )
+    return MedscribeError("A warehouse statement failed", code="warehouse_statement", context={"cause": name})
