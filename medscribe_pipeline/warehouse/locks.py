@@ -21,6 +21,7 @@ from medscribe_pipeline.errors import Busy, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 __all__ = ["FileLocks", "Locks", "PostgresLocks"]
@@ -31,18 +32,13 @@ POLL_S = 0.05
 class Locks(Protocol):
     """Named locks shared by all processes that use one warehouse."""
 
-    def hold(self, name: str, timeout_s: float) -> _Held:
+    def hold(self, name: str, timeout_s: float) -> AbstractContextManager[None]:
         """Holds `name` inside a `with` block; raises `Busy` when it is not free within `timeout_s` seconds."""
         ...
 
     def is_free(self, name: str) -> bool:
         """Whether nobody holds `name` at this moment."""
         ...
-
-
-class _Held(Protocol):
-    def __enter__(self) -> None: ...
-    def __exit__(self, *exc: object) -> bool | None: ...
 
 
 def _busy(name: str) -> Busy:

@@ -172,6 +172,9 @@ source_records = sa.Table(
     ),
     sa.Column("outcome_code", NAME, comment="Why, for held and quarantined."),
     sa.Column("mapped_seq", sa.BigInteger, comment="change_seq the outcome belongs to."),
+    sa.Column(
+        "mapped_with", NAME, comment="Fingerprint of the mapping (code, data files, settings) the outcome belongs to."
+    ),
     sa.Index("ix_source_records_day", "account", "visit_day", "provider", "stream"),
     sa.Index("ix_source_records_parent", "account", "provider", "parent_id"),
     comment="Everything pulled, as it came.",

@@ -185,6 +185,12 @@ def upgrade() -> None:
         ),
         sa.Column("outcome_code", sa.String(64), nullable=True, comment="Why, for held and quarantined."),
         sa.Column("mapped_seq", sa.BigInteger(), nullable=True, comment="change_seq the outcome belongs to."),
+        sa.Column(
+            "mapped_with",
+            sa.String(64),
+            nullable=True,
+            comment="Fingerprint of the mapping (code, data files, settings) the outcome belongs to.",
+        ),
         sa.PrimaryKeyConstraint("account", "provider", "stream", "source_id", name=op.f("pk_source_records")),
         comment="Everything pulled, as it came.",
     )

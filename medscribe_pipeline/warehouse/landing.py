@@ -1,0 +1,407 @@
+"""Landing: what a page brought, its cursor and its quarantine go in together, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from uuid import uuid5
+
+import sqlalchemy as sa
+
+from medscribe_pipeline.notes import NAMESPACE, content_hash
+from medscribe_pipeline.warehouse.days import DayRule, mark_changed
+from medscribe_pipeline.warehouse.store import Warehouse, in_chunks
+from medscribe_pipeline.warehouse.tables import (
+    change_counter,
+    quarantine,
+    source_records,
+    sync_cursor_history,
+    sync_cursors,
+    visits,
+)
+
+if TYPE_CHECKING:
+    from datetime import date, datetime
+
+__all__ = ["Cursor", "Landed", "Landing", "Problem", "SourceRecord", "quarantine_id"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceRecord:
+    """One record as pulled, ready to land.
+
+    Attributes:
+        source_id: The provider's own id.
+        payload: Its JSON object, as received.
+        list_hash: Hash of the list item that announced it.
+        updated_at: When the provider says it changed last, or `None`.
+        fetched_at: When the request that brought it was sent.
+        visited_at: Best knowledge of when the visit was; decides the visit day unless the manifest knows better.
+        parent_id: Source id of the record it hangs on (an Askara note's audio).
+    """
+
+    source_id: str
+    payload: dict[str, Any]
+    list_hash: str
+    updated_at: datetime | None
+    fetched_at: datetime
+    visited_at: datetime | None
+    parent_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """A record that cannot go on, for the quarantine. `field_paths` never holds values; `payload` does."""
+
+    source_id: str
+    code: str
+    field_paths: tuple[str, ...]
+    payload: Any
+    payload_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far a stream was read: everything changed up to `watermark` was surely seen."""
+
+    watermark: datetime | None = None
+    signpost: str | None = None
+
+
+@dataclass(slots=True)
+class Landed:
+    """What one or more pages did. `stale` rows were older than what was there already."""
+
+    new: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    stale: int = 0
+    quarantined: int = 0
+    days: set[date] = field(default_factory=set)
+
+    def add(self, other: Landed) -> None:
+        """Sums another page up into this one."""
+        self.new += other.new
+        self.changed += other.changed
+        self.unchanged += other.unchanged
+        self.stale += other.stale
+        self.quarantined += other.quarantined
+        self.days |= other.days
+
+
+def quarantine_id(account: str, stage: str, provider: str, stream: str, source_id: str) -> str:
+    """Id of the quarantine row of one record at one stage: the same trouble twice is one row."""
+    return str(uuid5(NAMESPACE, "\x1f".join(("quarantine", account, stage, provider, stream, source_id))))
+
+
+class Landing:
+    """Writes one stream of one provider.
+
+    Args:
+        warehouse: Where to.
+        provider: Provider name.
+        stream: Stream the rows belong to.
+        days: How instants become visit days.
+        run_id: The Dagster run, for the record.
+        cursor_stream: Name of the cursor, where a stream has more than one. Default: the stream.
+    """
+
+    def __init__(
+        self,
+        warehouse: Warehouse,
+        provider: str,
+        stream: str,
+        *,
+        days: DayRule,
+        run_id: str | None = None,
+        cursor_stream: str | None = None,
+    ) -> None:
+        self.warehouse = warehouse
+        self.provider = provider
+        self.stream = stream
+        self._days = days
+        self._run_id = run_id
+        self._cursor_stream = cursor_stream or stream
+
+    def cursor(self) -> Cursor:
+        """Where the last sync stood; an empty cursor before the first."""
+        query = sa.select(sync_cursors.c.watermark, sync_cursors.c.signpost).where(*self._cursor_key())
+        with self.warehouse.read() as connection:
+            row = connection.execute(query).one_or_none()
+        return Cursor(*row) if row else Cursor()
+
+    def known(self, source_ids: Sequence[str]) -> dict[str, str]:
+        """For each id already here, the `list_hash` it was last seen with: landed or waiting in quarantine.
+
+        Records quarantined because the provider did not answer (`detail_*`) are not known: they are tried again.
+        """
+        hashes: dict[str, str] = {}
+        with self.warehouse.read() as connection:
+            for chunk in in_chunks(source_ids):
+                landed = sa.select(source_records.c.source_id, source_records.c.list_hash).where(
+                    *self._record_key(), source_records.c.source_id.in_(chunk)
+                )
+                hashes.update(connection.execute(landed).tuples().all())
+                waiting = sa.select(quarantine.c.source_id, quarantine.c.payload_hash).where(
+                    *self._quarantine_key(),
+                    quarantine.c.source_id.in_(chunk),
+                    quarantine.c.error_code.not_like("detail%"),
+                )
+                hashes.update(connection.execute(waiting).tuples().all())
+        return hashes
+
+    def waiting_for_detail(self, limit: int) -> list[tuple[str, Any]]:
+        """Quarantined records the provider did not answer for, longest waiting first: id and list item."""
+        query = (
+            sa.select(quarantine.c.source_id, quarantine.c.payload)
+            .where(*self._quarantine_key(), quarantine.c.error_code.like("detail%"))
+            .order_by(quarantine.c.last_seen_at)
+            .limit(limit)
+        )
+        with self.warehouse.read() as connection:
+            return [(source_id, payload) for source_id, payload in connection.execute(query).tuples()]
+
+    def land(
+        self, records: Sequence[SourceRecord], problems: Sequence[Problem], cursor: Cursor | None, *, now: datetime
+    ) -> Landed:
+        """Writes one page in one transaction: rows, quarantine, touched days and cursor.
+
+        Args:
+            records: New or changed records; of several with one id the last counts.
+            problems: Records that did not fit.
+            cursor: Where the stream stands after this page, or `None` to leave it.
+            now: The current time.
+        """
+        if not records and not problems and cursor is None:
+            return Landed()
+        landed = Landed()
+        with self.warehouse.begin() as connection:
+            if records:
+                self._land_records(connection, {record.source_id: record for record in records}, landed, now)
+            if problems:
+                landed.quarantined = self._quarantine(connection, problems, now)
+            if cursor is not None:
+                row = {**self._names(self._cursor_stream), "moved_at": now, "run_id": self._run_id}
+                row |= {"watermark": cursor.watermark, "signpost": cursor.signpost}
+                self.warehouse.upsert(connection, sync_cursors, [row], not_older_by="watermark")
+        return landed
+
+    def record_history(self, before: Cursor, *, now: datetime) -> Cursor:
+        """Writes the cursor's place into the history if this sync moved it; returns where it stands."""
+        after = self.cursor()
+        if after != before:
+            with self.warehouse.begin() as connection:
+                row = {**self._names(self._cursor_stream), "moved_at": now, "run_id": self._run_id}
+                connection.execute(
+                    sa.insert(sync_cursor_history).values(**row, watermark=after.watermark, signpost=after.signpost)
+                )
+        return after
+
+    def _land_records(
+        self, connection: sa.Connection, records: dict[str, SourceRecord], landed: Landed, now: datetime
+    ) -> None:
+        # Locking the counter first makes landing transactions follow each other, so that what is read below is
+        # still true when it is written, and change_seq rises in commit order.
+        sequence = connection.scalar(sa.select(change_counter.c.value).with_for_update()) or 0
+        existing = self._existing(connection, list(records))
+        manifest, parents = self._visit_facts(connection, records)
+        rows: list[dict[str, Any]] = []
+        touched: dict[date, int] = {}
+        for source_id, record in records.items():
+            new_hash = content_hash(record.payload)
+            old = existing.get(source_id)
+            if old is not None and _is_older(record, old):
+                landed.stale += 1
+                continue
+            if old is not None and old.content_hash == new_hash and old.list_hash == record.list_hash:
+                landed.unchanged += 1
+                continue
+            sequence += 1
+            started_at = manifest.get(record.parent_id or source_id) or manifest.get(source_id)
+            day = (
+                self._days.day(started_at, now=now)
+                if started_at
+                else parents.get(record.parent_id or "")
+                or self._days.day(record.visited_at or record.updated_at or record.fetched_at, now=now)
+            )
+            if old is None:
+                landed.new += 1
+            else:
+                landed.changed += 1
+                touched[old.visit_day] = sequence
+            touched[day] = sequence
+            rows.append(
+                {
+                    **self._names(self.stream),
+                    "source_id": source_id,
+                    "payload": record.payload,
+                    "content_hash": new_hash,
+                    "list_hash": record.list_hash,
+                    "source_updated_at": record.updated_at,
+                    "fetched_at": record.fetched_at,
+                    "visit_day": day,
+                    "parent_id": record.parent_id,
+                    "change_seq": sequence,
+                    "run_id": self._run_id,
+                }
+            )
+        self.warehouse.upsert(connection, source_records, rows)
+        touched |= self._touch_children(connection, {row["source_id"]: row for row in rows})
+        if rows:
+            connection.execute(sa.update(change_counter).values(value=sequence))
+        mark_changed(self.warehouse, connection, touched)
+        landed.days |= set(touched)
+        self._resolve(connection, [row["source_id"] for row in rows], now)
+
+    def _existing(self, connection: sa.Connection, source_ids: list[str]) -> dict[str, sa.Row[Any]]:
+        found: dict[str, sa.Row[Any]] = {}
+        for chunk in in_chunks(source_ids):
+            query = sa.select(
+                source_records.c.source_id,
+                source_records.c.content_hash,
+                source_records.c.list_hash,
+                source_records.c.source_updated_at,
+                source_records.c.fetched_at,
+                source_records.c.visit_day,
+            ).where(*self._record_key(), source_records.c.source_id.in_(chunk))
+            found.update({row.source_id: row for row in connection.execute(query)})
+        return found
+
+    def _visit_facts(
+        self, connection: sa.Connection, records: dict[str, SourceRecord]
+    ) -> tuple[dict[str, datetime], dict[str, date]]:
+        """When the manifest says the visits were, and the visit days of the records these hang on."""
+        parent_ids = sorted({record.parent_id for record in records.values() if record.parent_id})
+        manifest: dict[str, datetime] = {}
+        for chunk in in_chunks([*records, *parent_ids]):
+            query = sa.select(visits.c.correlation_key, visits.c.started_at).where(
+                visits.c.account == self.warehouse.account,
+                visits.c.provider == self.provider,
+                visits.c.correlation_key.in_(chunk),
+                visits.c.started_at.is_not(None),
+            )
+            manifest.update(connection.execute(query).tuples().all())
+        parents: dict[str, date] = {}
+        for chunk in in_chunks(parent_ids):
+            parent_query = sa.select(source_records.c.source_id, source_records.c.visit_day).where(
+                source_records.c.account == self.warehouse.account,
+                source_records.c.provider == self.provider,
+                source_records.c.source_id.in_(chunk),
+                source_records.c.parent_id.is_(None),
+            )
+            parents.update(connection.execute(parent_query).tuples().all())
+        return manifest, parents
+
+    def _touch_children(self, connection: sa.Connection, rows: dict[str, dict[str, Any]]) -> dict[date, int]:
+        """A changed parent (an audio that was validated, archived, moved) makes the notes that hang on it due."""
+        touched: dict[date, int] = {}
+        for chunk in in_chunks(list(rows)):
+            query = sa.select(
+                source_records.c.stream,
+                source_records.c.source_id,
+                source_records.c.parent_id,
+                source_records.c.visit_day,
+            ).where(
+                source_records.c.account == self.warehouse.account,
+                source_records.c.provider == self.provider,
+                source_records.c.parent_id.in_(chunk),
+            )
+            for stream, source_id, parent_id, day in connection.execute(query).tuples().all():
+                parent = rows[parent_id]
+                touched[day] = touched[parent["visit_day"]] = parent["change_seq"]
+                connection.execute(
+                    sa.update(source_records)
+                    .where(
+                        source_records.c.account == self.warehouse.account,
+                        source_records.c.provider == self.provider,
+                        source_records.c.stream == stream,
+                        source_records.c.source_id == source_id,
+                    )
+                    .values(visit_day=parent["visit_day"], change_seq=parent["change_seq"])
+                )
+        return touched
+
+    def _quarantine(self, connection: sa.Connection, problems: Sequence[Problem], now: datetime) -> int:
+        """Opens or renews quarantine rows; returns how many are new or different from before."""
+        rows = {}
+        for problem in problems:
+            key = quarantine_id(self.warehouse.account, "extract", self.provider, self.stream, problem.source_id)
+            rows[key] = {
+                "id": key,
+                **self._names(self.stream),
+                "stage": "extract",
+                "source_id": problem.source_id,
+                "error_code": problem.code,
+                "field_paths": list(problem.field_paths),
+                "payload": problem.payload,
+                "payload_hash": problem.payload_hash,
+                "attempts": 1,
+                "first_seen_at": now,
+                "last_seen_at": now,
+                "resolved_at": None,
+                "run_id": self._run_id,
+            }
+        return write_quarantine(self.warehouse, connection, list(rows.values()))
+
+    def _resolve(self, connection: sa.Connection, source_ids: Sequence[str], now: datetime) -> None:
+        for chunk in in_chunks(source_ids):
+            connection.execute(
+                sa.update(quarantine)
+                .where(*self._quarantine_key(), quarantine.c.source_id.in_(chunk))
+                .values(resolved_at=now)
+            )
+
+    def _names(self, stream: str) -> dict[str, Any]:
+        return {"account": self.warehouse.account, "provider": self.provider, "stream": stream}
+
+    def _record_key(self) -> tuple[sa.ColumnElement[bool], ...]:
+        return tuple(source_records.c[name] == value for name, value in self._names(self.stream).items())
+
+    def _cursor_key(self) -> tuple[sa.ColumnElement[bool], ...]:
+        return tuple(sync_cursors.c[name] == value for name, value in self._names(self._cursor_stream).items())
+
+    def _quarantine_key(self) -> tuple[sa.ColumnElement[bool], ...]:
+        names = self._names(self.stream)
+        return (
+            *(quarantine.c[name] == value for name, value in names.items()),
+            quarantine.c.stage == "extract",
+            quarantine.c.resolved_at.is_(None),
+        )
+
+
+def write_quarantine(warehouse: Warehouse, connection: sa.Connection, rows: list[dict[str, Any]]) -> int:
+    """Upserts quarantine rows; a row that was open before keeps its first sighting and counts one attempt more.
+
+    Returns:
+        How many were not open before, or are open for another reason or another payload now.
+    """
+    fresh = 0
+    for row in rows:
+        query = sa.select(
+            quarantine.c.first_seen_at,
+            quarantine.c.attempts,
+            quarantine.c.resolved_at,
+            quarantine.c.error_code,
+            quarantine.c.payload_hash,
+        ).where(quarantine.c.id == row["id"])
+        old = connection.execute(query).one_or_none()
+        if old is None or old.resolved_at is not None:
+            fresh += 1
+        else:
+            fresh += (old.error_code, old.payload_hash) != (row["error_code"], row["payload_hash"])
+            row["first_seen_at"] = old.first_seen_at
+            row["attempts"] = old.attempts + 1
+    warehouse.upsert(connection, quarantine, rows)
+    return fresh
+
+
+def _is_older(record: SourceRecord, old: sa.Row[Any]) -> bool:
+    """Whether what came is older than what is there: by the provider's clock, or else by when we asked."""
+    if (
+        record.updated_at is not None
+        and old.source_updated_at is not None
+        and record.updated_at != old.source_updated_at
+    ):
+        return bool(record.updated_at < old.source_updated_at)
+    return bool(record.fetched_at < old.fetched_at)
