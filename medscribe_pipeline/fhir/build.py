@@ -1,0 +1,197 @@
+"""Notes of one visit day into FHIR documents: the stage behind the assets of the same name."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from medscribe_pipeline.errors import MedscribeError
+from medscribe_pipeline.fhir.documents import build_documents
+from medscribe_pipeline.fhir.rules import check
+from medscribe_pipeline.fhir.sections import MAPPING_VERSION
+from medscribe_pipeline.notes import NoteState, content_hash
+from medscribe_pipeline.warehouse.landing import quarantine_id, write_quarantine
+from medscribe_pipeline.warehouse.notes import MappedNote, read_notes
+from medscribe_pipeline.warehouse.store import in_chunks
+from medscribe_pipeline.warehouse.tables import fhir_documents, notes, quarantine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import date, datetime
+
+    from medscribe_pipeline.settings import Settings
+    from medscribe_pipeline.warehouse.store import Warehouse
+
+__all__ = ["DocumentsReport", "build_day", "mapping_version"]
+
+BATCH = 200
+STAGE = "fhir"
+
+
+@dataclass(slots=True)
+class DocumentsReport:
+    """What a day's notes became. `built` were new or changed; `without` says why a note has no documents."""
+
+    built: int = 0
+    compositions: int = 0
+    document_references: int = 0
+    without: Counter[str] = field(default_factory=Counter)
+    quarantined: Counter[str] = field(default_factory=Counter)
+
+
+def mapping_version(settings: Settings) -> str:
+    """Version of the mapping, recorded with each document: code tables and the settings that shape a resource."""
+    return f"{MAPPING_VERSION}+{content_hash(settings.fhir_base_uri)[:8]}"
+
+
+def build_day(
+    warehouse: Warehouse,
+    settings: Settings,
+    day: date,
+    *,
+    clock: Callable[[], datetime],
+    run_id: str | None = None,
+) -> DocumentsReport:
+    """Builds, checks and stores both documents of every note of the day that has none of its version yet.
+
+    Composition and DocumentReference of a note are written in one transaction. A note whose documents break a rule
+    of FHIR goes to quarantine with rule keys and paths; the others go on.
+    """
+    version = mapping_version(settings)
+    report = DocumentsReport()
+    for chunk in in_chunks(_due(warehouse, day, version), BATCH):
+        _build_batch(warehouse, settings, chunk, version, clock(), run_id, report)
+    _totals(warehouse, day, report)
+    return report
+
+
+def _due(warehouse: Warehouse, day: date, version: str) -> list[str]:
+    current = (
+        sa.select(fhir_documents.c.note_id)
+        .where(
+            fhir_documents.c.note_id == notes.c.note_id,
+            fhir_documents.c.version == notes.c.version,
+            fhir_documents.c.mapping_version == version,
+            fhir_documents.c.visit_day == notes.c.visit_day,
+        )
+        .exists()
+    )
+    query = (
+        sa.select(notes.c.note_id)
+        .where(notes.c.account == warehouse.account, notes.c.visit_day == day, ~current)
+        .order_by(notes.c.note_id)
+    )
+    with warehouse.read() as connection:
+        return list(connection.scalars(query))
+
+
+def _build_batch(
+    warehouse: Warehouse,
+    settings: Settings,
+    note_ids: Sequence[str],
+    version: str,
+    now: datetime,
+    run_id: str | None,
+    report: DocumentsReport,
+) -> None:
+    # Built outside the transaction: checking takes longer than writing, and others may want to write meanwhile.
+    with warehouse.read() as connection:
+        mapped = read_notes(connection, note_ids)
+    rows: list[dict[str, Any]] = []
+    problems: list[dict[str, Any]] = []
+    healthy: list[str] = []
+    for item in mapped:
+        if reason := _nothing_to_build(item):
+            report.without[reason] += 1
+            continue
+        try:
+            documents = build_documents(item.note, base_uri=settings.fhir_base_uri)
+            resources = (documents.composition, documents.document_reference)
+            for resource in resources:
+                check(resource)
+        except MedscribeError as error:
+            problems.append(_problem(warehouse, item, error, now, run_id))
+            continue
+        healthy.append(quarantine_id(warehouse.account, STAGE, item.note.provider, item.note.stream, item.note.source_id))
+        rows.extend(
+            {
+                "note_id": str(item.note.note_id),
+                "kind": resource["resourceType"],
+                "account": warehouse.account,
+                "visit_day": item.visit_day,
+                "resource": resource,
+                "version": item.note.version,
+                "mapping_version": version,
+                "source_seq": item.source_seq,
+                "built_at": now,
+            }
+            for resource in resources
+        )
+    with warehouse.begin() as connection:
+        warehouse.upsert(connection, fhir_documents, rows, not_older_by="source_seq")
+        write_quarantine(warehouse, connection, problems)
+        for chunk in in_chunks(healthy):
+            connection.execute(
+                sa.update(quarantine)
+                .where(quarantine.c.id.in_(chunk), quarantine.c.resolved_at.is_(None))
+                .values(resolved_at=now)
+            )
+    report.built += len(rows) // 2
+
+
+def _nothing_to_build(item: MappedNote) -> str | None:
+    if item.note.state is NoteState.FAILED:
+        return "failed_at_provider"
+    if item.note.state is not NoteState.RETRACTED and not item.note.has_text:
+        return "empty_note"
+    return None
+
+
+def _problem(
+    warehouse: Warehouse, item: MappedNote, error: MedscribeError, now: datetime, run_id: str | None
+) -> dict[str, Any]:
+    note = item.note
+    return {
+        "id": quarantine_id(warehouse.account, STAGE, note.provider, note.stream, note.source_id),
+        "account": warehouse.account,
+        "stage": STAGE,
+        "provider": note.provider,
+        "stream": note.stream,
+        "source_id": note.source_id,
+        "visit_day": item.visit_day,
+        "error_code": error.code,
+        "field_paths": list(error.field_paths),
+        "payload": None,
+        "payload_hash": note.version,
+        "attempts": 1,
+        "first_seen_at": now,
+        "last_seen_at": now,
+        "resolved_at": None,
+        "run_id": run_id,
+    }
+
+
+def _totals(warehouse: Warehouse, day: date, report: DocumentsReport) -> None:
+    with warehouse.read() as connection:
+        kinds = connection.execute(
+            sa.select(fhir_documents.c.kind, sa.func.count())
+            .where(fhir_documents.c.account == warehouse.account, fhir_documents.c.visit_day == day)
+            .group_by(fhir_documents.c.kind)
+        )
+        counts = dict(kinds.tuples().all())
+        codes = connection.execute(
+            sa.select(quarantine.c.error_code, sa.func.count())
+            .where(
+                quarantine.c.account == warehouse.account,
+                quarantine.c.stage == STAGE,
+                quarantine.c.visit_day == day,
+                quarantine.c.resolved_at.is_(None),
+            )
+            .group_by(quarantine.c.error_code)
+        )
+        report.quarantined.update(dict(codes.tuples().all()))
+    report.compositions = counts.get("Composition", 0)
+    report.document_references = counts.get("DocumentReference", 0)

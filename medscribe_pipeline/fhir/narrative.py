@@ -1,0 +1,95 @@
+"""Plain text to FHIR narrative: escaped XHTML of a few elements, and nothing else.
+
+A note's text comes from a speech model and a language model. To this module it is text: `<`, `&` and whole
+tags in it are characters a clinician dictated ("Hb <10", "A&P") and are shown as such, never as markup.
+
+What it makes is understood by the strictest readers known: only `div p br ul li`, no attribute but the
+namespace, no entity but `&amp; &lt; &gt;` (HTML's own entities break XML parsers), one root `div`.
+FHIR R4: https://hl7.org/fhir/R4/narrative.html. Element list: a subset of what the Microsoft FHIR server accepts.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+
+__all__ = ["XHTML", "clean_text", "is_blank", "to_xhtml"]
+
+XHTML = "http://www.w3.org/1999/xhtml"
+"""Namespace of every narrative."""
+
+# Everything Python, Unicode or an old printer calls a line or page end. Left alone, some of them are illegal
+# in XML and the others glue two lines into one on screens that do not know them.
+_LINE_ENDS = re.compile("\r\n?|[\x0b\x0c\x1c-\x1f\x85\u2028\u2029]")
+# What XML 1.0 does not allow and no reader can see (https://www.w3.org/TR/xml/#charsets).
+_ILLEGAL = re.compile("[\x00-\x08\x0e-\x1b\ufffe\uffff]")
+# A bullet is a mark, white space and something after it: "-5" and a lone dash are text.
+_BULLET = re.compile(r"\s*[-•]\s+(?=\S)")
+
+
+def clean_text(text: str) -> str:
+    r"""Text that is legal in XML and in a FHIR string, with line ends as `\n` and every visible character kept.
+
+    Control characters are dropped, lone surrogates become U+FFFD: something stood there, and a reader should see
+    that. Emoji, accents, joiners and direction marks are not touched.
+
+    >>> clean_text("Hb <10\r\nT 38\u00b0\x00")
+    'Hb <10\nT 38°'
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # Through UTF-16, so that two halves of one emoji, sent as two escapes, find each other again.
+        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return _ILLEGAL.sub("", _LINE_ENDS.sub("\n", text))
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing of a text would be seen: such a narrative is forbidden (txt-2)."""
+    return not clean_text(text).strip()
+
+
+def to_xhtml(text: str) -> str:
+    r"""The narrative `div` of a plain text: paragraphs, line breaks and flat bullet lists (`- ` or `• `).
+
+    A blank line ends a paragraph or a list; an indented line after a bullet belongs to it. Tags are followed by
+    line feeds, so that words stay apart for readers that strip the tags. White space alone gives an empty
+    `div`, which FHIR forbids (txt-2): leave the narrative out instead.
+
+    >>> to_xhtml("Hb <10\n- rest")
+    '<div xmlns="http://www.w3.org/1999/xhtml"><p>Hb &lt;10</p>\n<ul>\n<li>rest</li>\n</ul></div>'
+    """
+    blocks: list[str] = []
+    paragraph: list[str] = []
+    items: list[list[str]] = []
+
+    def close() -> None:
+        if paragraph:
+            blocks.append(f"<p>{_lines(paragraph)}</p>")
+        if items:
+            entries = "\n".join(f"<li>{_lines(item)}</li>" for item in items)
+            blocks.append(f"<ul>\n{entries}\n</ul>")
+        paragraph.clear()
+        items.clear()
+
+    for line in clean_text(text).split("\n"):
+        words = line.strip()
+        bullet = _BULLET.match(line)
+        if not words:
+            close()
+        elif bullet:
+            if paragraph:
+                close()
+            items.append([line[bullet.end() :].rstrip()])
+        elif items and line[0].isspace():
+            items[-1].append(words)
+        else:
+            if items:
+                close()
+            paragraph.append(words)
+    close()
+    return f'<div xmlns="{XHTML}">' + "\n".join(blocks) + "</div>"
+
+
+def _lines(lines: list[str]) -> str:
+    return "<br/>\n".join(html.escape(line, quote=False) for line in lines)
