@@ -8,6 +8,7 @@ Section keys are open: a key nobody has seen before is carried as it came.
 from __future__ import annotations
 
 import hashlib
+import json
 import uuid
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -27,6 +28,7 @@ __all__ = [
     "ScribeNote",
     "TranscriptTurn",
     "Visit",
+    "canonical_json",
     "content_hash",
     "stable_id",
 ]
@@ -143,6 +145,15 @@ class ScribeNote:
     updated_at: datetime | None = None
     validated_at: datetime | None = None
 
+    @property
+    def has_text(self) -> bool:
+        """Whether any section holds a word."""
+        return any(map(_has_text, self.sections))
+
+
+def _has_text(section: NoteSection) -> bool:
+    return bool(section.text.strip()) or any(map(_has_text, section.sections))
+
 
 def stable_id(provider: str, account: str, source_id: str, kind: str) -> uuid.UUID:
     """Derives the identifier of an artefact from where it comes from, never from who it is about.
@@ -163,4 +174,16 @@ def content_hash(content: Any) -> str:
     >>> content_hash({"a": 1, "b": [2, None]}) == content_hash({"b": [2, None], "a": 1})
     True
     """
-    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return hashlib.sha256(canonical_json(content)).hexdigest()
+
+
+def canonical_json(content: Any) -> bytes:
+    """JSON with sorted keys, no white space, UTF-8.
+
+    orjson refuses a few things a provider may legally send (integers beyond 64 bits, deep nesting); those take the
+    slow way, so that one odd record is stored like any other.
+    """
+    try:
+        return orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:
+        return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from medscribe_pipeline.settings import Settings
     from medscribe_pipeline.warehouse.store import Warehouse
 
-__all__ = ["DocumentsReport", "build_day", "mapping_version"]
+__all__ = ["DocumentsReport", "build_day", "count_due", "mapping_version"]
 
 BATCH = 200
 STAGE = "fhir"
@@ -68,7 +68,32 @@ def build_day(
     return report
 
 
+def count_due(connection: sa.Connection, account: str, day: date, version: str) -> int:
+    """How many notes of the day still lack documents they should have; quarantined ones wait for a person."""
+    waiting = (
+        sa.select(quarantine.c.id)
+        .where(
+            quarantine.c.account == account,
+            quarantine.c.stage == STAGE,
+            quarantine.c.provider == notes.c.provider,
+            quarantine.c.stream == notes.c.stream,
+            quarantine.c.source_id == notes.c.source_id,
+            quarantine.c.payload_hash == notes.c.version,
+            quarantine.c.resolved_at.is_(None),
+        )
+        .exists()
+    )
+    buildable = sa.or_(notes.c.state == "retracted", sa.and_(notes.c.state != "failed", notes.c.has_text))
+    due = _due_query(account, day, version).where(~waiting, buildable).subquery()
+    return connection.scalar(sa.select(sa.func.count()).select_from(due)) or 0
+
+
 def _due(warehouse: Warehouse, day: date, version: str) -> list[str]:
+    with warehouse.read() as connection:
+        return list(connection.scalars(_due_query(warehouse.account, day, version)))
+
+
+def _due_query(account: str, day: date, version: str) -> sa.Select[tuple[str]]:
     current = (
         sa.select(fhir_documents.c.note_id)
         .where(
@@ -79,13 +104,11 @@ def _due(warehouse: Warehouse, day: date, version: str) -> list[str]:
         )
         .exists()
     )
-    query = (
+    return (
         sa.select(notes.c.note_id)
-        .where(notes.c.account == warehouse.account, notes.c.visit_day == day, ~current)
+        .where(notes.c.account == account, notes.c.visit_day == day, ~current)
         .order_by(notes.c.note_id)
     )
-    with warehouse.read() as connection:
-        return list(connection.scalars(query))
 
 
 def _build_batch(

@@ -14,6 +14,8 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from medscribe_pipeline.notes import canonical_json
+
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
 
@@ -70,7 +72,7 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
 
 
 class Json(sa.types.TypeDecorator[Any]):
-    """JSON: `JSONB` on PostgreSQL, text elsewhere, through orjson. Accepts `bytes`/`str` that are JSON already."""
+    """JSON: `JSONB` on PostgreSQL, text elsewhere, in canonical form (see `notes.canonical_json`)."""
 
     impl = sa.Text
     cache_ok = True
@@ -87,7 +89,7 @@ class Json(sa.types.TypeDecorator[Any]):
             return None
         if dialect.name == "postgresql":
             return value
-        return orjson.dumps(value).decode()
+        return canonical_json(value).decode()
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
         """What the driver gives to Python value."""
@@ -239,6 +241,7 @@ notes = sa.Table(
     sa.Column("created_at", UtcDateTime),
     sa.Column("updated_at", UtcDateTime),
     sa.Column("validated_at", UtcDateTime),
+    sa.Column("has_text", sa.Boolean, nullable=False, comment="Whether any section holds a word."),
     sa.Column("version", HASH, nullable=False, comment="Hash of the source content."),
     sa.Column(
         "source_seq",

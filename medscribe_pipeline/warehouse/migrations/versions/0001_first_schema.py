@@ -81,6 +81,7 @@ def upgrade() -> None:
         sa.Column("created_at", utc_datetime, nullable=True),
         sa.Column("updated_at", utc_datetime, nullable=True),
         sa.Column("validated_at", utc_datetime, nullable=True),
+        sa.Column("has_text", sa.Boolean(), nullable=False, comment="Whether any section holds a word."),
         sa.Column("version", sa.String(64), nullable=False, comment="Hash of the source content."),
         sa.Column(
             "source_seq",

@@ -1,0 +1,310 @@
+"""Landed records of one visit day into notes: the stage behind the asset `scribe_notes`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from pydantic import ValidationError
+
+from medscribe_pipeline.errors import MedscribeError
+from medscribe_pipeline.notes import content_hash
+from medscribe_pipeline.providers.catalogue import PROVIDERS
+from medscribe_pipeline.providers.headings import headings_version
+from medscribe_pipeline.providers.pull import field_paths
+from medscribe_pipeline.providers.records import Held, LandedRecord, ManifestVisit
+from medscribe_pipeline.warehouse.landing import quarantine_id, write_quarantine
+from medscribe_pipeline.warehouse.notes import MappedNote, write_notes
+from medscribe_pipeline.warehouse.store import in_chunks
+from medscribe_pipeline.warehouse.tables import (
+    note_sections,
+    notes,
+    quarantine,
+    source_records,
+    visits,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import date, datetime
+
+    from medscribe_pipeline.settings import Settings
+    from medscribe_pipeline.warehouse.store import Warehouse
+
+__all__ = ["NotesReport", "build_notes", "count_due", "mapping_fingerprint"]
+
+CODE_VERSION = "1"
+"""Raise it when `to_note` of any provider maps differently: all days are then built again, from what has landed."""
+
+BATCH = 500
+
+
+@dataclass(slots=True)
+class NotesReport:
+    """What became of a day's landed records. `looked_at` were new, changed or mapped by an older mapping."""
+
+    landed: int = 0
+    looked_at: int = 0
+    notes: int = 0
+    states: Counter[str] = field(default_factory=Counter)
+    held: Counter[str] = field(default_factory=Counter)
+    quarantined: Counter[str] = field(default_factory=Counter)
+    unknown_headings: int = 0
+
+
+def mapping_fingerprint(settings: Settings) -> str:
+    """Short hash of everything that decides how a record is mapped: code, heading table, settings."""
+    systems = [
+        settings.identifier_system(provider, kind)
+        for provider in PROVIDERS
+        for kind in ("patient", "practitioner", "encounter")
+    ]
+    facts = [CODE_VERSION, headings_version(), settings.timezone, settings.fhir_base_uri, settings.audioscribe.reviewed, systems]
+    return content_hash(facts)[:16]
+
+
+def build_notes(
+    warehouse: Warehouse,
+    settings: Settings,
+    day: date,
+    *,
+    clock: Callable[[], datetime],
+    run_id: str | None = None,
+) -> NotesReport:
+    """Maps what is new, changed or mapped by another mapping on that day; the rest costs one comparison.
+
+    A record that cannot be mapped goes to quarantine and stops nothing else; one that can be mapped leaves it.
+    """
+    fingerprint = mapping_fingerprint(settings)
+    due = _due(warehouse, day, fingerprint)
+    for batch in in_chunks(due, BATCH):
+        _build_batch(warehouse, settings, batch, fingerprint, clock(), run_id)
+    report = _totals(warehouse, day)
+    report.looked_at = len(due)
+    return report
+
+
+def count_due(connection: sa.Connection, account: str, day: date, fingerprint: str) -> int:
+    """How many landed records of the day are not mapped yet, or mapped by another mapping."""
+    due = _due_query(account, day, fingerprint).subquery()
+    return connection.scalar(sa.select(sa.func.count()).select_from(due)) or 0
+
+
+def _due(warehouse: Warehouse, day: date, fingerprint: str) -> list[tuple[str, str, str]]:
+    with warehouse.read() as connection:
+        return [(p, s, i) for p, s, i in connection.execute(_due_query(warehouse.account, day, fingerprint)).tuples()]
+
+
+def _due_query(account: str, day: date, fingerprint: str) -> sa.Select[tuple[str, str, str]]:
+    return (
+        sa.select(source_records.c.provider, source_records.c.stream, source_records.c.source_id)
+        .where(
+            source_records.c.account == account,
+            source_records.c.visit_day == day,
+            sa.or_(
+                source_records.c.mapped_seq.is_(None),
+                source_records.c.mapped_seq != source_records.c.change_seq,
+                source_records.c.mapped_with != fingerprint,
+            ),
+        )
+        .order_by(source_records.c.provider, source_records.c.stream, source_records.c.source_id)
+    )
+
+
+def _build_batch(
+    warehouse: Warehouse,
+    settings: Settings,
+    keys: Sequence[tuple[str, str, str]],
+    fingerprint: str,
+    now: datetime,
+    run_id: str | None,
+) -> None:
+    """Reads, maps and writes one batch in one transaction, so that nothing changes under it."""
+    with warehouse.begin() as connection:
+        mapped: list[MappedNote] = []
+        outcomes: list[dict[str, Any]] = []
+        problems: list[dict[str, Any]] = []
+        for row, record in _records(warehouse, connection, keys):
+            outcome, code = "note", None
+            try:
+                result = PROVIDERS[row.provider].to_note(record, settings)
+            except ValidationError as error:
+                outcome, code = "quarantined", "wire_model"
+                problems.append(_problem(warehouse, row, code, field_paths(error), now, run_id))
+            except MedscribeError as error:
+                outcome, code = "quarantined", error.code
+                problems.append(_problem(warehouse, row, code, error.field_paths, now, run_id))
+            else:
+                if isinstance(result, Held):
+                    outcome, code = "part" if result.part else "held", result.code
+                else:
+                    mapped.append(MappedNote(result, row.visit_day, row.change_seq))
+                    if not result.has_text:
+                        outcome, code = "held", "empty_note"
+            outcomes.append(
+                {
+                    "b_provider": row.provider,
+                    "b_stream": row.stream,
+                    "b_source_id": row.source_id,
+                    "outcome": outcome,
+                    "outcome_code": code,
+                    "mapped_seq": row.change_seq,
+                    "mapped_with": fingerprint,
+                }
+            )
+        write_notes(warehouse, connection, mapped, now)
+        _write_outcomes(warehouse, connection, outcomes)
+        write_quarantine(warehouse, connection, problems)
+        open_now = {problem["id"] for problem in problems}
+        resolved = [
+            quarantine_id(warehouse.account, "map", row["b_provider"], row["b_stream"], row["b_source_id"])
+            for row in outcomes
+        ]
+        resolved = [key for key in resolved if key not in open_now]
+        for chunk in in_chunks(resolved):
+            connection.execute(
+                sa.update(quarantine)
+                .where(quarantine.c.id.in_(chunk), quarantine.c.resolved_at.is_(None))
+                .values(resolved_at=now)
+            )
+
+
+def _records(
+    warehouse: Warehouse, connection: sa.Connection, keys: Sequence[tuple[str, str, str]]
+) -> list[tuple[sa.Row[Any], LandedRecord]]:
+    """The batch with what hangs around each record: parent payload, number of children, manifest row."""
+    found: list[tuple[sa.Row[Any], LandedRecord]] = []
+    for provider, stream in sorted({(provider, stream) for provider, stream, _ in keys}):
+        ids = [source_id for p, s, source_id in keys if (p, s) == (provider, stream)]
+        own = (source_records.c.account == warehouse.account, source_records.c.provider == provider)
+        rows = connection.execute(
+            sa.select(source_records)
+            .where(*own, source_records.c.stream == stream, source_records.c.source_id.in_(ids))
+            .with_for_update()
+        ).all()
+        parent_ids = [row.parent_id for row in rows if row.parent_id]
+        parents: dict[str, Any] = dict(
+            connection.execute(
+                sa.select(source_records.c.source_id, source_records.c.payload).where(
+                    *own, source_records.c.source_id.in_(parent_ids), source_records.c.parent_id.is_(None)
+                )
+            )
+            .tuples()
+            .all()
+        )
+        children: dict[str, int] = dict(
+            connection.execute(
+                sa.select(source_records.c.parent_id, sa.func.count())
+                .where(*own, source_records.c.parent_id.in_(ids))
+                .group_by(source_records.c.parent_id)
+            )
+            .tuples()
+            .all()
+        )
+        manifest = {
+            row.correlation_key: ManifestVisit(
+                **{name: getattr(row, name) for name in ManifestVisit.__dataclass_fields__}
+            )
+            for row in connection.execute(
+                sa.select(visits).where(
+                    visits.c.account == warehouse.account,
+                    visits.c.provider == provider,
+                    visits.c.correlation_key.in_([*ids, *parent_ids]),
+                )
+            )
+        }
+        found.extend(
+            (
+                row,
+                LandedRecord(
+                    stream=stream,
+                    source_id=row.source_id,
+                    payload=row.payload,
+                    parent=parents.get(row.parent_id),
+                    children=children.get(row.source_id, 0),
+                    visit=manifest.get(row.source_id) or manifest.get(row.parent_id),
+                ),
+            )
+            for row in rows
+        )
+    return found
+
+
+def _write_outcomes(warehouse: Warehouse, connection: sa.Connection, outcomes: list[dict[str, Any]]) -> None:
+    if not outcomes:
+        return
+    statement = (
+        sa.update(source_records)
+        .where(
+            source_records.c.account == warehouse.account,
+            source_records.c.provider == sa.bindparam("b_provider"),
+            source_records.c.stream == sa.bindparam("b_stream"),
+            source_records.c.source_id == sa.bindparam("b_source_id"),
+        )
+        .values({name: sa.bindparam(name) for name in ("outcome", "outcome_code", "mapped_seq", "mapped_with")})
+    )
+    connection.execute(statement, outcomes)
+
+
+def _problem(
+    warehouse: Warehouse, row: sa.Row[Any], code: str, paths: Sequence[str], now: datetime, run_id: str | None
+) -> dict[str, Any]:
+    """A quarantine row of stage `map`. Its payload is the landed record itself, so no second copy is kept."""
+    return {
+        "id": quarantine_id(warehouse.account, "map", row.provider, row.stream, row.source_id),
+        "account": warehouse.account,
+        "stage": "map",
+        "provider": row.provider,
+        "stream": row.stream,
+        "source_id": row.source_id,
+        "visit_day": row.visit_day,
+        "error_code": code,
+        "field_paths": list(paths),
+        "payload": None,
+        "payload_hash": row.content_hash,
+        "attempts": 1,
+        "first_seen_at": now,
+        "last_seen_at": now,
+        "resolved_at": None,
+        "run_id": run_id,
+    }
+
+
+def _totals(warehouse: Warehouse, day: date) -> NotesReport:
+    report = NotesReport()
+    records = (source_records.c.account == warehouse.account, source_records.c.visit_day == day)
+    with warehouse.read() as connection:
+        outcomes = connection.execute(
+            sa.select(source_records.c.outcome, source_records.c.outcome_code, sa.func.count())
+            .where(*records)
+            .group_by(source_records.c.outcome, source_records.c.outcome_code)
+        ).tuples()
+        for outcome, code, count in outcomes:
+            report.landed += count
+            if outcome == "held":
+                report.held[code] += count
+            elif outcome == "quarantined":
+                report.quarantined[code] += count
+        states = connection.execute(
+            sa.select(notes.c.state, sa.func.count())
+            .where(notes.c.account == warehouse.account, notes.c.visit_day == day)
+            .group_by(notes.c.state)
+        )
+        report.states.update(dict(states.tuples().all()))
+        report.notes = report.states.total()
+        report.unknown_headings = (
+            connection.scalar(
+                sa.select(sa.func.count())
+                .select_from(note_sections.join(notes))
+                .where(
+                    notes.c.account == warehouse.account,
+                    notes.c.visit_day == day,
+                    note_sections.c.key.is_(None),
+                    note_sections.c.title.is_not(None),
+                )
+            )
+            or 0
+        )
+    return report

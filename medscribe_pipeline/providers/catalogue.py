@@ -1,0 +1,152 @@
+"""The providers this version knows: how each is opened, which streams it has, how a record becomes a note.
+
+A new provider is one file beside the others and one entry here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import sqlalchemy as sa
+
+from medscribe_pipeline.providers import askara, audioscribe
+from medscribe_pipeline.warehouse.tables import source_records
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from datetime import datetime
+
+    from medscribe_pipeline.notes import ScribeNote
+    from medscribe_pipeline.providers.http import HttpClient
+    from medscribe_pipeline.providers.pull import PullReport, Window
+    from medscribe_pipeline.providers.records import Held, LandedRecord
+    from medscribe_pipeline.settings import Settings
+    from medscribe_pipeline.warehouse.landing import Landing
+    from medscribe_pipeline.warehouse.store import Warehouse
+
+__all__ = ["PROVIDERS", "Provider", "Pull", "Stream"]
+
+
+class Pull(Protocol):
+    """Pulls one stream and lands it."""
+
+    def __call__(
+        self,
+        client: HttpClient,
+        landing_for: Callable[[str | None], Landing],
+        settings: Settings,
+        window: Window,
+        *,
+        warehouse: Warehouse,
+        clock: Callable[[], datetime],
+        on_progress: Callable[[PullReport], None],
+    ) -> PullReport:
+        """Returns what was done; see `pull.pull_pages` and `pull.pull_changes` for the errors."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One listed stream.
+
+    Attributes:
+        name: Its name in `source_records`.
+        pull: How it is pulled.
+        after: Streams of the same provider that have to be pulled before.
+        description: For the graph.
+    """
+
+    name: str
+    pull: Pull
+    description: str
+    after: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """One provider. `to_note` maps a landed record; `open_client` opens the HTTP client of the account."""
+
+    name: str
+    open_client: Callable[[Settings, Warehouse], AbstractContextManager[HttpClient]]
+    streams: tuple[Stream, ...]
+    to_note: Callable[[LandedRecord, Settings], ScribeNote | Held]
+
+    def stream(self, name: str) -> Stream:
+        """The stream of that name."""
+        return next(stream for stream in self.streams if stream.name == name)
+
+
+def _pull_sessions(
+    client: HttpClient,
+    landing_for: Callable[[str | None], Landing],
+    settings: Settings,
+    window: Window,
+    *,
+    warehouse: Warehouse,  # noqa: ARG001  # the shape all streams share
+    clock: Callable[[], datetime],
+    on_progress: Callable[[PullReport], None],
+) -> PullReport:
+    return audioscribe.pull_sessions(client, landing_for, settings, window, clock=clock, on_progress=on_progress)
+
+
+def _pull_audios(
+    client: HttpClient,
+    landing_for: Callable[[str | None], Landing],
+    settings: Settings,
+    window: Window,
+    *,
+    warehouse: Warehouse,  # noqa: ARG001  # the shape all streams share
+    clock: Callable[[], datetime],
+    on_progress: Callable[[PullReport], None],
+) -> PullReport:
+    return askara.pull_audios(client, landing_for, settings, window, clock=clock, on_progress=on_progress)
+
+
+def _pull_notes(
+    client: HttpClient,
+    landing_for: Callable[[str | None], Landing],
+    settings: Settings,
+    window: Window,
+    *,
+    warehouse: Warehouse,
+    clock: Callable[[], datetime],
+    on_progress: Callable[[PullReport], None],
+) -> PullReport:
+    def changed_audios(after: int) -> list[tuple[str, int]]:
+        query = (
+            sa.select(source_records.c.source_id, source_records.c.change_seq)
+            .where(
+                source_records.c.account == warehouse.account,
+                source_records.c.provider == askara.NAME,
+                source_records.c.stream == askara.AUDIOS,
+                source_records.c.change_seq > after,
+            )
+            .order_by(source_records.c.change_seq)
+        )
+        with warehouse.read() as connection:
+            return [(source_id, seq) for source_id, seq in connection.execute(query).tuples()]
+
+    return askara.pull_notes(
+        client, landing_for, settings, window, changed_audios=changed_audios, clock=clock, on_progress=on_progress
+    )
+
+
+PROVIDERS: dict[str, Provider] = {
+    askara.NAME: Provider(
+        name=askara.NAME,
+        open_client=askara.open_client,
+        streams=(
+            Stream(askara.AUDIOS, _pull_audios, "Askara audios: who, when, and how far the recording has come."),
+            Stream(askara.NOTES, _pull_notes, "Askara notes: the text written from an audio.", after=(askara.AUDIOS,)),
+        ),
+        to_note=askara.to_note,
+    ),
+    audioscribe.NAME: Provider(
+        name=audioscribe.NAME,
+        open_client=audioscribe.open_client,
+        streams=(Stream(audioscribe.SESSIONS, _pull_sessions, "AudioScribe sessions: note text and raw transcript."),),
+        to_note=audioscribe.to_note,
+    ),
+}

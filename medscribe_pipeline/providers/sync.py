@@ -1,0 +1,85 @@
+"""Syncing one stream from end to end: lock, client, pull, figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from medscribe_pipeline.providers.catalogue import PROVIDERS
+from medscribe_pipeline.providers.pull import PullReport, Window
+from medscribe_pipeline.warehouse.days import DayRule
+from medscribe_pipeline.warehouse.landing import Landing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from medscribe_pipeline.settings import Settings
+    from medscribe_pipeline.warehouse.store import Warehouse
+
+__all__ = ["SyncReport", "sync_stream"]
+
+
+@dataclass(slots=True)
+class SyncReport:
+    """What a stream's sync did and cost. Waits in seconds, sizes in bytes."""
+
+    provider: str
+    stream: str
+    started_at: datetime
+    ended_at: datetime
+    pulled: PullReport = field(default_factory=PullReport)
+    requests: int = 0
+    retries: int = 0
+    throttled: int = 0
+    waited_s: float = 0.0
+    received_bytes: int = 0
+
+
+def sync_stream(
+    warehouse: Warehouse,
+    settings: Settings,
+    provider: str,
+    stream: str,
+    window: Window,
+    *,
+    clock: Callable[[], datetime],
+    run_id: str | None = None,
+    on_progress: Callable[[PullReport], None] = lambda _: None,
+) -> SyncReport:
+    """Pulls what changed in one stream and lands it.
+
+    Only one run at a time syncs a stream of an account: two would read the same pages and race for the cursor.
+
+    Raises:
+        Busy: Another run is at it and did not end within `MEDSCRIBE_LOCK_TIMEOUT_S`.
+        MedscribeError: See `providers.http` and `providers.pull`. What was landed before stays landed.
+    """
+    started_at = clock()
+    known = PROVIDERS[provider]
+    days = DayRule.of(settings)
+
+    def landing_for(cursor_stream: str | None) -> Landing:
+        return Landing(warehouse, provider, stream, days=days, run_id=run_id, cursor_stream=cursor_stream)
+
+    lock = f"sync:{settings.account}:{provider}:{stream}"
+    with (
+        warehouse.locks.hold(lock, settings.lock_timeout_s),
+        known.open_client(settings, warehouse) as client,
+    ):
+        pulled = known.stream(stream).pull(
+            client, landing_for, settings, window, warehouse=warehouse, clock=clock, on_progress=on_progress
+        )
+        stats = client.stats
+    return SyncReport(
+        provider=provider,
+        stream=stream,
+        started_at=started_at,
+        ended_at=clock(),
+        pulled=pulled,
+        requests=stats.requests,
+        retries=stats.retries,
+        throttled=stats.throttled,
+        waited_s=stats.waited_s,
+        received_bytes=stats.bytes,
+    )

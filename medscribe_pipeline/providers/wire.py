@@ -1,0 +1,63 @@
+"""Field types the providers' wire models share: tolerant where the APIs are vague, strict where we rely on them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
+__all__ = ["SourceId", "Text", "WireModel", "WireTime", "aware", "parse_time"]
+
+MAX_ID = 255
+YEARS = (1900, 2200)
+
+
+class WireModel(BaseModel):
+    """Base of all wire models: unknown fields pass, errors never show what was received."""
+
+    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True, frozen=True, populate_by_name=True)
+
+
+def parse_time(value: Any) -> datetime:
+    """An ISO 8601 time as the providers write it, with any offset or none; raises `ValueError` for anything else."""
+    if not isinstance(value, str):
+        raise ValueError("not an ISO 8601 time")  # noqa: TRY004  # pydantic turns ValueError into a field error
+    moment = datetime.fromisoformat(value.strip())
+    if not YEARS[0] <= moment.year <= YEARS[1]:
+        raise ValueError("not a plausible year")
+    return moment
+
+
+def aware(value: datetime, zone: ZoneInfo) -> datetime:
+    """UTC; a time without offset is local to `zone`. An hour that a clock change repeats is taken as the first one."""
+    return (value if value.tzinfo is not None else value.replace(tzinfo=zone)).astimezone(UTC)
+
+
+def _identifier(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value
+
+
+WireTime = Annotated[datetime, BeforeValidator(parse_time)]
+"""A time, possibly without offset: pass it through `aware` before use."""
+
+SourceId = Annotated[
+    str, BeforeValidator(_identifier), StringConstraints(min_length=1, max_length=MAX_ID, pattern=r"^[^\x00-\x1f\x7f]+$")
+]
+"""A provider's id: text, or a number written as one."""
+
+Text = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
+"""Text that may be null."""
+
+
+def source_id_of(item: Any, field: str) -> str | None:
+    """The id of a record that has not been checked yet; `None` when it has no usable one."""
+    value = _identifier(item.get(field)) if isinstance(item, dict) else None
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_ID or not value.isprintable():
+        return None
+    return value

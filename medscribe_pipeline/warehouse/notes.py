@@ -1,0 +1,191 @@
+"""Notes into their tables and back."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from medscribe_pipeline.notes import (
+    Identifier,
+    NoteSection,
+    NoteState,
+    Practitioner,
+    ScribeNote,
+    TranscriptTurn,
+    Visit,
+)
+from medscribe_pipeline.warehouse.store import in_chunks
+from medscribe_pipeline.warehouse.tables import note_sections, notes, transcripts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import date, datetime
+
+    from medscribe_pipeline.warehouse.store import Warehouse
+
+__all__ = ["MappedNote", "read_notes", "write_notes"]
+
+
+@dataclass(frozen=True, slots=True)
+class MappedNote:
+    """A note with what the warehouse knows of its record: visit day, and change_seq to order versions by."""
+
+    note: ScribeNote
+    visit_day: date
+    source_seq: int
+
+
+def write_notes(warehouse: Warehouse, connection: sa.Connection, mapped: Sequence[MappedNote], now: datetime) -> None:
+    """Writes notes with their sections and transcripts.
+
+    Part of the transaction that read (and on PostgreSQL locked) the records they were mapped from: that is what keeps
+    an older version from replacing a newer one.
+    """
+    warehouse.upsert(connection, notes, [_note_row(item, now) for item in mapped])
+    for chunk in in_chunks([str(item.note.note_id) for item in mapped]):
+        connection.execute(sa.delete(note_sections).where(note_sections.c.note_id.in_(chunk)))
+        connection.execute(sa.delete(transcripts).where(transcripts.c.note_id.in_(chunk)))
+    sections = [row for item in mapped for row in _section_rows(str(item.note.note_id), item.note.sections)]
+    if sections:
+        connection.execute(sa.insert(note_sections), sections)
+    turns = [
+        {"note_id": str(item.note.note_id), "turns": list(item.note.transcript)}
+        for item in mapped
+        if item.note.transcript
+    ]
+    if turns:
+        connection.execute(sa.insert(transcripts), turns)
+
+
+def read_notes(
+    connection: sa.Connection, note_ids: Sequence[str], *, with_transcripts: bool = False
+) -> list[MappedNote]:
+    """Reads notes back as they were mapped, ordered by id; ids that do not exist are left out."""
+    found: list[MappedNote] = []
+    for chunk in in_chunks(sorted(note_ids)):
+        sections: dict[str, list[sa.Row[Any]]] = {}
+        for row in connection.execute(
+            sa.select(note_sections)
+            .where(note_sections.c.note_id.in_(chunk))
+            .order_by(note_sections.c.note_id, note_sections.c.ordinal)
+        ):
+            sections.setdefault(row.note_id, []).append(row)
+        turns: dict[str, list[dict[str, Any]]] = {}
+        if with_transcripts:
+            query = sa.select(transcripts.c.note_id, transcripts.c.turns).where(transcripts.c.note_id.in_(chunk))
+            turns = dict(connection.execute(query).tuples().all())
+        found.extend(
+            MappedNote(
+                _note(row, sections.get(row.note_id, []), turns.get(row.note_id, [])), row.visit_day, row.source_seq
+            )
+            for row in connection.execute(sa.select(notes).where(notes.c.note_id.in_(chunk)).order_by(notes.c.note_id))
+        )
+    return found
+
+
+def _note_row(item: MappedNote, now: datetime) -> dict[str, Any]:
+    note, visit = item.note, item.note.visit
+    return {
+        "note_id": str(note.note_id),
+        "account": note.account,
+        "provider": note.provider,
+        "stream": note.stream,
+        "source_id": note.source_id,
+        "kind": note.kind,
+        "visit_day": item.visit_day,
+        "state": note.state.value,
+        "title": note.title,
+        "language": note.language,
+        "template": note.template,
+        "patient_system": visit.patient.system if visit.patient else None,
+        "patient_id": visit.patient.value if visit.patient else None,
+        "practitioner": visit.practitioner,
+        "encounter_system": visit.encounter.system if visit.encounter else None,
+        "encounter_id": visit.encounter.value if visit.encounter else None,
+        "started_at": visit.started_at,
+        "ended_at": visit.ended_at,
+        "created_at": note.created_at,
+        "updated_at": note.updated_at,
+        "validated_at": note.validated_at,
+        "has_text": note.has_text,
+        "version": note.version,
+        "source_seq": item.source_seq,
+        "mapped_at": now,
+    }
+
+
+def _section_rows(note_id: str, sections: Sequence[NoteSection]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+
+    def add(section: NoteSection, parent: int | None) -> None:
+        ordinal = len(rows)
+        rows.append(
+            {
+                "note_id": note_id,
+                "ordinal": ordinal,
+                "parent_ordinal": parent,
+                "key": section.key,
+                "title": section.title,
+                "text": section.text,
+            }
+        )
+        for nested in section.sections:
+            add(nested, ordinal)
+
+    for section in sections:
+        add(section, None)
+    return rows
+
+
+def _note(row: sa.Row[Any], sections: list[sa.Row[Any]], turns: list[dict[str, Any]]) -> ScribeNote:
+    visit = Visit(
+        patient=_identifier(row.patient_system, row.patient_id),
+        practitioner=_practitioner(row.practitioner),
+        encounter=_identifier(row.encounter_system, row.encounter_id),
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+    )
+    return ScribeNote(
+        note_id=uuid.UUID(row.note_id),
+        provider=row.provider,
+        account=row.account,
+        stream=row.stream,
+        source_id=row.source_id,
+        state=NoteState(row.state),
+        version=row.version,
+        kind=row.kind,
+        title=row.title,
+        language=row.language,
+        template=row.template,
+        sections=_nested(sections, None),
+        transcript=tuple(TranscriptTurn(**turn) for turn in turns),
+        visit=visit,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        validated_at=row.validated_at,
+    )
+
+
+def _nested(rows: list[sa.Row[Any]], parent: int | None) -> tuple[NoteSection, ...]:
+    return tuple(
+        NoteSection(row.key, row.title, row.text, _nested(rows, row.ordinal))
+        for row in rows
+        if row.parent_ordinal == parent
+    )
+
+
+def _identifier(system: str | None, value: str | None) -> Identifier | None:
+    return Identifier(system, value) if system and value else None
+
+
+def _practitioner(stored: dict[str, Any] | None) -> Practitioner | None:
+    if stored is None:
+        return None
+    return Practitioner(
+        identifiers=tuple(Identifier(**item) for item in stored["identifiers"]),
+        role_identifiers=tuple(Identifier(**item) for item in stored["role_identifiers"]),
+        display=stored["display"],
+    )

@@ -1,0 +1,46 @@
+"""The warehouse as a Dagster resource."""
+
+from datetime import UTC, datetime
+
+import dagster as dg
+from pydantic import PrivateAttr
+
+from medscribe_pipeline.settings import Settings
+from medscribe_pipeline.warehouse.store import Warehouse
+from resources.failures import failures_told
+
+
+class WarehouseResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # generic only for Dagster's own use
+    """Opens the warehouse of the settings once a run, migrated, and closes it after.
+
+    It has no configuration of its own: settings are environment variables, so that no secret and no URL is stored
+    with a run or shown in the UI.
+    """
+
+    _settings: Settings = PrivateAttr()
+    _warehouse: Warehouse = PrivateAttr()
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002  # Dagster's signature
+        """Reads the settings and opens the warehouse."""
+        with failures_told():
+            self._settings = Settings.load()
+            self._warehouse = Warehouse.open(self._settings)
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002  # Dagster's signature
+        """Closes the warehouse."""
+        self._warehouse.close()
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of this run."""
+        return self._settings
+
+    @property
+    def warehouse(self) -> Warehouse:
+        """The open warehouse."""
+        return self._warehouse
+
+    @staticmethod
+    def now() -> datetime:
+        """The current time, aware UTC."""
+        return datetime.now(UTC)
