@@ -1,0 +1,395 @@
+"""Free note text into sections: which lines are headings (`headings.toml`), and what lies under them.
+
+A heading that the data file knows is recognised in any of these shapes, in any case, with or without an
+enumerator (`1.`, `II)`, `3 -`) before it:
+
+```
+Plan:            Plan: rest       # Plan ... ###### Plan      **Plan**    __Plan__    **Plan:** rest
+PLAN (capitals, alone)            Plan (alone, after a blank line)        Plan / ==== (underlined)
+```
+
+A heading it does not know opens a section without key only where the shape alone says so: Markdown `#`, or a
+short line of its own after a blank one that is bold, underlined or ends with a colon. Where its mark is weaker
+than that of the known heading above it (`### Knee` under `## Plan`), it is nested there.
+
+Nothing is lost. The words of the text are the words of titles and texts, in order and depth first. What goes:
+line ends become `\\n`; blank lines around a text; of a heading its marks (`#`, `*`, `_`, `:`, an underline of `=` or
+`-`); and of a known heading its enumerator.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+import unicodedata
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from medscribe_pipeline.errors import ConfigError
+from medscribe_pipeline.notes import NoteSection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+__all__ = ["Headings", "load_headings", "split_sections"]
+
+MAX_TITLE = 60
+"""Characters of a line that can be a heading by its shape or by the words before its colon."""
+
+MAX_MARKDOWN_TITLE = 120
+"""The same for `#` headings, which say themselves that they are headings."""
+
+MAX_UNKNOWN_WORDS = 6
+"""Words of an unknown heading that only a colon marks as one."""
+
+MAX_LINE = MAX_MARKDOWN_TITLE + 40
+"""Characters of a line, marks and enumerator included, that are looked at: no line costs more than that."""
+
+LONGEST_ACRONYM = 4
+"""Letters in capitals that may be an acronym on a line of their own (`CAT`, `ATCD`)."""
+
+SENTENCE = frozenset(".,;!?…")
+MARKS = "#*_:"
+
+_LINE_END = re.compile(r"\r\n|\r|\n")
+_HASHES = re.compile(r"(#{1,6})(?!#)(\s*)")
+_UNDERLINE = re.compile(r"={3,}|-{3,}")
+_EMPHASISED = re.compile(r"(\*{1,3}|_{1,3})(?=[^\s*_])(?P<inner>.*)\1\s*:?")
+_BULLET = re.compile(r"[*_]\s")
+_ENUMERATOR = re.compile(
+    r"\(?(?:[0-9]{1,2}(?:\.[0-9]{1,2}){0,3}|[IVX]{1,4})(?:[.)/°]+(?:\s+|(?=\*\*|__))|\s*-\s*|\s+–\s+)"
+)
+
+# One round in either order, or several rounds (one a problem). "SOSOSO" is a conversation of two initials.
+_SOAP_ROUNDS = re.compile(r"[AP]*SO[AP]*|(?:SO[AP]+)+")
+_SOAP_ROLES = {
+    "SOAP_SUBJECTIVE": "S",
+    "SOAP_OBJECTIVE": "O",
+    "SOAP_ASSESSMENT": "A",
+    "SOAP_PLAN": "P",
+    "ASSESSMENT": "A",
+    "PLAN": "P",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Headings:
+    """The headings we know, spellings folded (`fold`).
+
+    Attributes:
+        known: Spelling to section key; `None` for headings that stand for no key.
+        only_in_soap: Further spellings that count only in a SOAP note.
+        replaced_in_soap: Key to the key it is in a SOAP note.
+        lead_ins: Last words of a line that introduces a list and is no heading.
+    """
+
+    known: Mapping[str, str | None]
+    only_in_soap: Mapping[str, str]
+    replaced_in_soap: Mapping[str, str]
+    lead_ins: frozenset[str]
+
+
+_Spelling = Annotated[str, Field(min_length=1, max_length=MAX_TITLE)]
+_Key = Annotated[str, Field(pattern=r"^[A-Z]+(_[A-Z]+)*$")]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+
+class _Languages(_Table):
+    en: list[_Spelling] = Field(min_length=1)
+    fr: list[_Spelling] = Field(min_length=1)
+
+
+class _KeyTable(_Languages):
+    only_in_soap: list[_Spelling] = []
+    replaces: _Key | None = None
+
+
+class _Data(_Table):
+    lead_ins: list[_Spelling]
+    unkeyed: _Languages
+    keys: dict[_Key, _KeyTable] = Field(min_length=1)
+
+
+def fold(heading: str) -> str:
+    """The form headings are compared in: no case, accents, dots or punctuation; `&` and `+` are `and`.
+
+    >>> fold("Évaluation  Clinique :"), fold("H.P.I."), fold("A&P"), fold("Co-morbidities")
+    ('evaluation clinique', 'hpi', 'a and p', 'co morbidities')
+    """
+    heading = heading.casefold().replace("œ", "oe").replace(".", "").replace("&", " and ").replace("+", " and ")
+    decomposed = unicodedata.normalize("NFKD", heading)
+    return " ".join("".join(c if c.isalnum() else " " for c in decomposed if not unicodedata.combining(c)).split())
+
+
+def load_headings(toml: str) -> Headings:
+    """Reads and checks the text of a headings file.
+
+    Raises:
+        ConfigError: It is not TOML, not of the documented shape, or one spelling stands for two things.
+    """
+    data = _parse(toml)
+    known: dict[str, str | None] = {}
+    unkeyed: list[tuple[str | None, _Languages]] = [(None, data.unkeyed)]
+    for key, languages in (*unkeyed, *data.keys.items()):
+        for language, spellings in (("en", languages.en), ("fr", languages.fr)):
+            for index, folded in enumerate(_folded(spellings, f"{key or 'unkeyed'}.{language}")):
+                if known.setdefault(folded, key) != key:
+                    raise _ambiguous(f"{key}.{language}.{index}")
+
+    only_in_soap: dict[str, str] = {}
+    replaced: dict[str, str] = {}
+    for key, table in data.keys.items():
+        for index, folded in enumerate(_folded(table.only_in_soap, f"{key}.only_in_soap")):
+            if folded in known or only_in_soap.setdefault(folded, key) != key:
+                raise _ambiguous(f"{key}.only_in_soap.{index}")
+        if table.replaces and (table.replaces not in data.keys or replaced.setdefault(table.replaces, key) != key):
+            raise _ambiguous(f"{key}.replaces")
+    return Headings(known, only_in_soap, replaced, frozenset(_folded(data.lead_ins, "lead_ins")))
+
+
+def _parse(toml: str) -> _Data:
+    try:
+        tables = tomllib.loads(toml)
+        own = {name: tables.pop(name) for name in ("lead_ins", "unkeyed") if name in tables}
+        return _Data.model_validate({**own, "keys": tables})
+    except tomllib.TOMLDecodeError:
+        raise ConfigError("The headings file is not valid TOML.", code="headings_file") from None
+    except ValidationError as error:
+        details = error.errors(include_input=False, include_url=False, include_context=False)
+        paths = [".".join(map(str, detail["loc"])).removeprefix("keys.") for detail in details]
+        raise ConfigError("The headings file has a wrong entry.", code="headings_file", field_paths=paths) from None
+
+
+def _folded(spellings: Sequence[str], path: str) -> list[str]:
+    """The spellings of one list folded; one that is empty then, or there already, is an error."""
+    folded: list[str] = []
+    for index, spelling in enumerate(map(fold, spellings)):
+        if not spelling or spelling in folded:
+            raise _ambiguous(f"{path}.{index}")
+        folded.append(spelling)
+    return folded
+
+
+def _ambiguous(path: str) -> ConfigError:
+    return ConfigError(
+        "The headings file has an entry that is empty, given twice, or stands for two things.",
+        code="headings_file",
+        field_paths=[path],
+    )
+
+
+@cache
+def _shipped() -> Headings:
+    return load_headings((resources.files("medscribe_pipeline.providers") / "headings.toml").read_text("utf-8"))
+
+
+def split_sections(text: str) -> tuple[NoteSection, ...]:
+    """Splits the free text of a note, plain or Markdown, English or French, at its headings.
+
+    In a note with a subjective and an objective part, its assessment and plan become `SOAP_ASSESSMENT` and
+    `SOAP_PLAN`, and the letters `S`, `O`, `A`, `P` are headings.
+
+    Returns:
+        The sections in order; none for a text without a word. Text before the first heading, or without any, is
+        a section whose key and title are `None`. A heading with nothing below has the text `""`.
+
+    >>> [(s.key, s.title, s.text) for s in split_sections("Motif : toux\\n\\n## Conduite à tenir\\nRepos")]
+    [('CHIEF_COMPLAINT', 'Motif', 'toux'), ('PLAN', 'Conduite à tenir', 'Repos')]
+    """
+    lines = _LINE_END.split(text)
+    headings = _shipped()
+    found = list(_find(lines, {**headings.known, **headings.only_in_soap}, headings.lead_ins))
+    with_letters = any(heading.folded in headings.only_in_soap for heading in found)
+    if with_letters and not (_is_soap(found) and _SOAP_ROUNDS.fullmatch(_roles(found))):
+        found = list(_find(lines, headings.known, headings.lead_ins))
+    return _assemble(lines, found, headings.replaced_in_soap if _is_soap(found) else {})
+
+
+@dataclass(frozen=True, slots=True)
+class _Heading:
+    """Lines `start` to `end` (excluded) hold it; `rest` is what follows it on its own line.
+
+    `folded` is the spelling it was recognised by, `None` if by its shape alone. `rank` is the weight of its mark,
+    1 the heaviest.
+    """
+
+    title: str
+    key: str | None
+    folded: str | None
+    rank: int
+    rest: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A stripped line with what its surroundings and marks say about it."""
+
+    text: str
+    previous: str
+    following: str
+
+    @property
+    def hashes(self) -> re.Match[str] | None:
+        return _HASHES.match(self.text)
+
+    @property
+    def is_underlined(self) -> bool:
+        return _UNDERLINE.fullmatch(self.following) is not None
+
+    @property
+    def rank(self) -> int:
+        if hashes := self.hashes:
+            return len(hashes[1])
+        if self.is_underlined:
+            return 1 if self.following.startswith("=") else 2
+        return 7 if self.text.startswith(("*", "_")) else 8
+
+
+def _find(lines: Sequence[str], spellings: Mapping[str, str | None], lead_ins: frozenset[str]) -> Iterator[_Heading]:
+    index, previous = 0, ""
+    while index < len(lines):
+        text = lines[index].strip()
+        end = index + 1
+        # A bullet's star is no emphasis; and what is long and has no early colon cannot be a heading.
+        if text and not _BULLET.match(text) and (len(text) <= MAX_LINE or ":" in text[:MAX_LINE]):
+            line = _Line(text, previous, lines[end].strip() if end < len(lines) else "")
+            heading = _known_heading(line, index, spellings) or _unknown_heading(line, index, lead_ins)
+            if heading:
+                yield heading
+                end = heading.end
+                text = lines[end - 1].strip()
+        index, previous = end, text
+
+
+def _known_heading(line: _Line, index: int, spellings: Mapping[str, str | None]) -> _Heading | None:
+    """A heading the data file knows: before the first colon, else the whole line if its shape allows."""
+    before, colon, _ = line.text[:MAX_LINE].partition(":")
+    title = _title(before)
+    folded = _spelling(title, spellings) if colon else None
+    rest = ""
+    if folded is not None:
+        # The emphasis the colon stands in: `**Plan:** rest`, `**Plan: rest**`; in `**Plan**: rest` it is closed.
+        mark = "".join(character for character in before[: before.find(title)] if character in "*_")
+        rest = line.text[len(before) + 1 :].strip()
+        if mark and not before.rstrip().endswith(mark):
+            rest = (rest.removeprefix(mark) if rest.startswith(mark) else rest.removesuffix(mark)).strip()
+    elif len(line.text) <= MAX_LINE:
+        title = _title(line.text)
+        folded = _spelling(title, spellings)
+        if folded is None or not _stands_alone(line, title):
+            return None
+    if folded is None:
+        return None
+    end = index + (2 if not rest and line.is_underlined else 1)
+    return _Heading(title, spellings[folded], folded, line.rank, rest, index, end)
+
+
+def _title(written: str) -> str:
+    """A heading without its marks and enumerator."""
+    bare = _bare(written)
+    enumerator = _ENUMERATOR.match(bare)
+    return _bare(bare[enumerator.end() :]) if enumerator else bare
+
+
+def _bare(written: str) -> str:
+    """Without marks and white space around it."""
+    while (shorter := written.strip().strip(MARKS)) != written:
+        written = shorter
+    return written
+
+
+def _spelling(title: str, spellings: Mapping[str, str | None]) -> str | None:
+    """The spelling a title is known by, a final `(...)` of it ignored if need be."""
+    if len(title) > MAX_TITLE or not title[:1].isalnum():
+        return None
+    folded = fold(title)
+    if folded not in spellings and title.endswith(")"):
+        folded = fold(title.rpartition("(")[0])
+    return folded if folded in spellings else None
+
+
+def _stands_alone(line: _Line, title: str) -> bool:
+    """Whether a known heading without a colon is marked as one, or stands on its line as only a heading does."""
+    enumerator = _ENUMERATOR.match(line.text)
+    unnumbered = line.text[enumerator.end() :] if enumerator else line.text
+    if line.hashes or line.is_underlined or _EMPHASISED.fullmatch(unnumbered):
+        return True
+    if title[-1] in SENTENCE or (enumerator and _ENUMERATOR.match(line.following)):
+        return False  # the end of a sentence; the first item of a list
+    # Capitals need no blank line, unless everything around them is dictated in capitals, or they may be an acronym.
+    in_capitals = title.isupper() and len(title) > LONGEST_ACRONYM and not line.previous.isupper()
+    return not line.previous or in_capitals
+
+
+def _unknown_heading(line: _Line, index: int, lead_ins: frozenset[str]) -> _Heading | None:
+    """A heading by its shape alone; its enumerator is part of its title."""
+    if len(line.text) > MAX_LINE:
+        return None
+    title = _bare(line.text)
+    if line.hashes:
+        is_heading = bool(line.hashes[2]) and any(map(str.isalnum, title)) and len(title) <= MAX_MARKDOWN_TITLE
+    else:
+        is_heading = not line.previous and _is_plain_title(title) and _has_mark(line, title, lead_ins)
+    if not is_heading:
+        return None
+    return _Heading(title, None, None, line.rank, "", index, index + (2 if line.is_underlined else 1))
+
+
+def _is_plain_title(title: str) -> bool:
+    return (
+        len(title) <= MAX_TITLE and title[:1].isalnum() and SENTENCE.isdisjoint(title) and not _ENUMERATOR.match(title)
+    )
+
+
+def _has_mark(line: _Line, title: str, lead_ins: frozenset[str]) -> bool:
+    """Whether an unknown title is bold, underlined, or a few words before a colon that introduce no list."""
+    emphasised = _EMPHASISED.fullmatch(line.text)
+    if emphasised and len(emphasised[1]) > 1 and emphasised[1] not in emphasised["inner"]:
+        return True
+    if ":" in title:
+        return False
+    words = fold(title).split()
+    by_colon = line.text.endswith(":") and 0 < len(words) <= MAX_UNKNOWN_WORDS and words[-1] not in lead_ins
+    return line.is_underlined or (by_colon and not title[0].islower())
+
+
+def _is_soap(found: Sequence[_Heading]) -> bool:
+    return {"SOAP_SUBJECTIVE", "SOAP_OBJECTIVE"} <= {heading.key for heading in found}
+
+
+def _roles(found: Sequence[_Heading]) -> str:
+    return "".join(_SOAP_ROLES.get(heading.key or "", "") for heading in found)
+
+
+def _assemble(lines: Sequence[str], found: Sequence[_Heading], replaced: Mapping[str, str]) -> tuple[NoteSection, ...]:
+    starts = [*(heading.start for heading in found), len(lines)]
+    preamble = _text(lines[: starts[0]])
+    # Each top-level section with those nested in it.
+    tops: list[tuple[NoteSection, list[NoteSection]]] = []
+    if preamble:
+        tops.append((NoteSection(key=None, title=None, text=preamble), []))
+    parent_rank: int | None = None
+    for heading, end in zip(found, starts[1:], strict=True):
+        text = _text([heading.rest, *lines[heading.end : end]])
+        section = NoteSection(key=replaced.get(heading.key or "", heading.key), title=heading.title, text=text)
+        if heading.folded is None and parent_rank is not None and heading.rank > parent_rank:
+            tops[-1][1].append(section)
+        else:
+            tops.append((section, []))
+            parent_rank = heading.rank if heading.folded is not None else None
+    return tuple(replace(section, sections=tuple(nested)) if nested else section for section, nested in tops)
+
+
+def _text(lines: Sequence[str]) -> str:
+    """Lines as text, without the blank ones at either end."""
+    written = [index for index, line in enumerate(lines) if line and not line.isspace()]
+    return "\n".join(lines[written[0] : written[-1] + 1]) if written else ""
