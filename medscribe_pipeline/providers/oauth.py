@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from medscribe_pipeline.providers.answers import Answer
-    from medscribe_pipeline.settings import HttpSettings
+    from medscribe_pipeline.settings import AskaraSettings
 
 __all__ = ["RefreshTokenAuth", "StoredTokens", "TokenStore"]
 
+_CLIENT = "askara"
+_PREFIX = "MEDSCRIBE_ASKARA_"
 _MARGIN = timedelta(seconds=60)
 """An access token this close to its end is not used any more: the request may be slow to arrive."""
 _DEFAULT_LIFE_S = 3600.0
@@ -78,44 +80,41 @@ class RefreshTokenAuth:
     """An `Auth` that keeps an access token fresh. Thread-safe; use one for all clients of an account.
 
     Args:
-        name: Short name of the provider, for messages.
-        token_url: OAuth token endpoint; takes and gives JSON.
-        client_id: OAuth client id.
-        client_secret: OAuth client secret.
-        refresh_token: The configured refresh token. Another one than the stored chain began with begins a new one.
+        settings: The three OAuth settings, the token endpoint and how to behave towards it. A configured refresh
+            token other than the one the stored chain began with begins a new chain.
         store: Where the chain is kept.
-        settings: How to behave towards the token endpoint.
-        setting_prefix: Prefix of the settings that messages name.
         clock: As for `HttpClient`, and so are `sleep` and `stop`.
+
+    Raises:
+        ConfigError: One of the three is missing.
     """
 
     def __init__(
         self,
-        name: str,
-        token_url: str,
-        client_id: str,
-        client_secret: str,
-        refresh_token: str,
+        settings: AskaraSettings,
         store: TokenStore,
-        settings: HttpSettings,
         *,
-        setting_prefix: str = "MEDSCRIBE_ASKARA_",
         clock: Clock | None = None,
         sleep: Callable[[float], None] = time.sleep,
         stop: threading.Event | None = None,
     ) -> None:
-        self._name = name
-        self._client_id = client_id
-        self._client_secret = client_secret
-        self._first_refresh_token = refresh_token
-        self._seed_hash = hashlib.sha256(refresh_token.encode()).hexdigest()
+        if not (settings.client_id and settings.client_secret and settings.refresh_token):
+            raise ConfigError(
+                "OAuth needs the client id, the client secret and the refresh token.",
+                code="credentials",
+                context={"client": _CLIENT, "setting": f"{_PREFIX}REFRESH_TOKEN"},
+            )
+        self._client_id = settings.client_id
+        self._client_secret = settings.client_secret
+        self._first_refresh_token = settings.refresh_token
+        self._seed_hash = hashlib.sha256(settings.refresh_token.get_secret_value().encode()).hexdigest()
         self._store = store
-        self._prefix = setting_prefix
         self._clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._tokens: StoredTokens | None = None
         self._unsaved: tuple[str, StoredTokens] | None = None
-        self._http = HttpClient(name, token_url, settings, clock=self._clock, sleep=sleep, stop=stop)
+        token_url = settings.token_url or f"{settings.base_url}/oauth2/token"
+        self._http = HttpClient(_CLIENT, token_url, settings, clock=self._clock, sleep=sleep, stop=stop)
 
     def __enter__(self) -> Self:
         """The object itself; leaving closes the connection to the token endpoint."""
@@ -168,7 +167,7 @@ class RefreshTokenAuth:
             stored = self._store.load()
             if stored is not None and stored.seed_hash != self._seed_hash:
                 stored = None
-            spend = stored.refresh_token if stored else self._first_refresh_token
+            spend = stored.refresh_token if stored else self._first_refresh_token.get_secret_value()
             if self._unsaved is not None and self._unsaved[0] == spend:
                 # An earlier answer arrived but could not be stored: its tokens are the only ones that still work.
                 stored = self._keep(spend, self._unsaved[1])
@@ -190,7 +189,7 @@ class RefreshTokenAuth:
             "grant_type": "refresh_token",
             "refresh_token": refresh_token,
             "client_id": self._client_id,
-            "client_secret": self._client_secret,
+            "client_secret": self._client_secret.get_secret_value(),
         }
         failure: Exception
         try:
@@ -203,7 +202,7 @@ class RefreshTokenAuth:
                 "The token endpoint gave no clear answer; the same refresh token is tried again next time.",
                 code=error.code,
                 status=error.status,
-                context={"client": self._name},
+                context={"client": _CLIENT},
             )
         except (CredentialsError, Refused) as error:
             failure = self._refusal(error)
@@ -218,20 +217,20 @@ class RefreshTokenAuth:
                 "The token endpoint does not accept the OAuth client.",
                 code="credentials",
                 status=error.status,
-                context={"client": self._name, "setting": f"{self._prefix}CLIENT_ID, {self._prefix}CLIENT_SECRET"},
+                context={"client": _CLIENT, "setting": f"{_PREFIX}CLIENT_ID, {_PREFIX}CLIENT_SECRET"},
             )
         if reason == "invalid_grant" or error.status in (400, 401, 403):
             return ConfigError(
                 "The refresh token was refused: it is spent, expired or withdrawn. Authorise again and set a new one.",
                 code="reauthorise",
                 status=error.status,
-                context={"client": self._name, "setting": f"{self._prefix}REFRESH_TOKEN"},
+                context={"client": _CLIENT, "setting": f"{_PREFIX}REFRESH_TOKEN"},
             )
         return ConfigError(
             "The token endpoint does not answer token requests; check its URL.",
             code="token_url",
             status=error.status,
-            context={"client": self._name, "setting": f"{self._prefix}TOKEN_URL"},
+            context={"client": _CLIENT, "setting": f"{_PREFIX}TOKEN_URL"},
         )
 
     def _tokens_of(self, answer: Answer, spent: str) -> StoredTokens:
@@ -250,7 +249,7 @@ class RefreshTokenAuth:
                 code="token_answer",
                 status=answer.status,
                 field_paths=bad,
-                context={"client": self._name},
+                context={"client": _CLIENT},
             )
         return StoredTokens(
             seed_hash=self._seed_hash,
