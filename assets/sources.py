@@ -19,14 +19,18 @@ progress = logging.getLogger("medscribe_pipeline.progress")
 class SyncConfig(dg.Config):
     """Run configuration of a source asset; all optional."""
 
-    since: str | None = Field(None, description="ISO 8601 time: read changes from here on, instead of from the watermark.")
+    since: str | None = Field(
+        None, description="ISO 8601 time: read changes from here on, instead of from the watermark."
+    )
     until: str | None = Field(None, description="ISO 8601 time: read changes up to here.")
     full_refresh: bool = Field(False, description="Read everything again; unchanged records are still not rewritten.")
 
     def window(self, settings: Settings) -> Window:
         """The window as aware times; a time without offset is local to `MEDSCRIBE_TIMEZONE`."""
         return Window(
-            since=_moment("since", self.since, settings), until=_moment("until", self.until, settings), full=self.full_refresh
+            since=_moment("since", self.since, settings),
+            until=_moment("until", self.until, settings),
+            full=self.full_refresh,
         )
 
 
@@ -36,7 +40,9 @@ def _moment(name: str, value: str | None, settings: Settings) -> datetime | None
     try:
         moment = datetime.fromisoformat(value)
     except ValueError:
-        raise ConfigError(f"{name} is not an ISO 8601 time such as 2026-11-19 or 2026-11-19T08:00", code="window") from None
+        raise ConfigError(
+            f"{name} is not an ISO 8601 time such as 2026-11-19 or 2026-11-19T08:00", code="window"
+        ) from None
     return moment if moment.tzinfo else moment.replace(tzinfo=settings.zone)
 
 
@@ -53,7 +59,9 @@ def source_keys(settings: Settings) -> list[dg.AssetKey]:
 def source_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     """The source assets of all configured providers; a provider without credentials has none."""
     return [
-        _source_asset(settings, PROVIDERS[name], stream) for name in settings.providers for stream in PROVIDERS[name].streams
+        _source_asset(settings, PROVIDERS[name], stream)
+        for name in settings.providers
+        for stream in PROVIDERS[name].streams
     ]
 
 
@@ -68,7 +76,9 @@ def _source_asset(settings: Settings, provider: Provider, stream: Stream) -> dg.
         pool=f"{provider.name}.{settings.account}",
         description=f"{stream.description} Pulls what changed since the watermark into `source_records`.",
     )
-    def source(context: dg.AssetExecutionContext, config: SyncConfig, warehouse: WarehouseResource) -> dg.MaterializeResult:
+    def source(
+        context: dg.AssetExecutionContext, config: SyncConfig, warehouse: WarehouseResource
+    ) -> dg.MaterializeResult:
         name = f"{provider.name} {stream.name}"
 
         def tell(report: PullReport) -> None:

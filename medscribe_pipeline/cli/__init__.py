@@ -1,0 +1,42 @@
+"""The `medscribe` command.
+
+Exit codes: 0 done; 1 something is quarantined, refused or failed in part; 2 bad configuration; 3 a provider or the
+EHR is unreachable; 130 stopped by Ctrl-C. What a user can cause ends in one message, never in a traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from medscribe_pipeline.errors import MedscribeError
+
+__all__ = ["main"]
+
+INTERRUPTED = 130
+WRONG_USAGE = 2
+
+
+def main() -> None:
+    """Entry point of the command."""
+    from typer.exceptions import TyperException  # noqa: PLC0415  # importing this package alone must stay cheap
+
+    from medscribe_pipeline.cli.app import app  # noqa: PLC0415
+
+    code: object = 0
+    try:
+        code = app(standalone_mode=False)
+    except MedscribeError as error:
+        sys.stderr.write(f"medscribe: {error}\n")
+        code = error.exit_code
+    except TyperException as error:
+        sys.stderr.write(f"medscribe: {error} Try `medscribe --help`.\n")
+        code = WRONG_USAGE
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output (`head`, a pager) went away: nothing is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if code == INTERRUPTED:
+        sys.stderr.write("medscribe: stopped. What was landed and delivered stays; run the same command to go on.\n")
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,252 @@
+"""The commands. Each one reads its settings, calls the connector, and prints: a table for people, JSON on `--json`."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from medscribe_pipeline import __version__
+from medscribe_pipeline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from medscribe_pipeline.cli.runner import SyncResult
+    from medscribe_pipeline.settings import Settings
+    from medscribe_pipeline.warehouse.store import Warehouse
+
+app = typer.Typer(
+    name="medscribe",
+    help="AI scribe notes into FHIR documents, a SQL warehouse and an EHR.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+visits_app = typer.Typer(
+    help="The visits manifest: who, where and when, for recordings that do not say.", no_args_is_help=True
+)
+app.add_typer(visits_app, name="visits")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+
+
+def _version(value: bool) -> None:  # typer's callback signature
+    if value:
+        typer.echo(f"medscribe-pipeline {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,  # typer's way to write a flag
+) -> None:
+    """AI scribe notes into FHIR documents, a SQL warehouse and an EHR."""
+
+
+@app.command()
+def init(as_json: Json = False) -> None:  # typer's way to write a flag
+    """Create the warehouse, or migrate it to this version."""
+    from medscribe_pipeline.cli.output import console, print_json  # noqa: PLC0415
+    from medscribe_pipeline.warehouse.store import SCHEMA_HEAD, Warehouse  # noqa: PLC0415
+
+    settings = _settings()
+    with Warehouse.open(settings, migrate=False) as warehouse:
+        migrated = warehouse.migrate()
+    if as_json:
+        print_json({"schema_version": SCHEMA_HEAD, "migrated": migrated})
+    else:
+        console.print(f"The warehouse is at schema {SCHEMA_HEAD}{'' if migrated else ' already'}.", highlight=False)
+
+
+@app.command()
+def sync(
+    provider: Annotated[list[str] | None, typer.Option(help="Only this provider; may be given several times.")] = None,
+    since: Annotated[str | None, typer.Option(help="Read changes from this ISO 8601 time on.")] = None,
+    until: Annotated[str | None, typer.Option(help="Read changes up to this ISO 8601 time.")] = None,
+    full_refresh: Annotated[bool, typer.Option("--full-refresh", help="Read everything again.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Pull what changed, then build and deliver the visit days it touched."""
+    from medscribe_pipeline.cli import runner  # noqa: PLC0415
+    from medscribe_pipeline.cli.output import progress_shown  # noqa: PLC0415
+
+    settings = _settings()
+    with _warehouse(settings) as warehouse:
+        with progress_shown("medscribe sync"):
+            result = runner.sync(
+                settings,
+                warehouse,
+                providers=provider or (),
+                since=since,
+                until=until,
+                full_refresh=full_refresh,
+            )
+        code = report(settings, warehouse, result, as_json=as_json)
+    raise typer.Exit(code)
+
+
+@app.command()
+def status(
+    day: Annotated[str | None, typer.Option(help="Only this visit day, as YYYY-MM-DD.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what was pulled, what became of it, and what waits for somebody."""
+    from medscribe_pipeline.cli.output import console, print_json, status_json, status_tables  # noqa: PLC0415
+    from medscribe_pipeline.warehouse.reports import read_status  # noqa: PLC0415
+
+    settings = _settings()
+    with _warehouse(settings) as warehouse:
+        found = read_status(warehouse, target=settings.ehr.target, day=_day(day))
+    if as_json:
+        print_json(status_json(found))
+        return
+    for table in status_tables(found):
+        console.print(table)
+    for cursor in found.cursors:
+        mark = cursor.watermark.isoformat(timespec="seconds") if cursor.watermark else "-"
+        console.print(f"{cursor.provider} {cursor.stream}: read up to {mark}", highlight=False)
+    if found.days_due:
+        console.print(
+            f"{found.days_due} of {found.days} visit days are out of date: run `medscribe sync`.", highlight=False
+        )
+
+
+@app.command()
+def show(
+    note_id: Annotated[str, typer.Argument(help="Note id (UUID), or PROVIDER:SOURCE_ID.")],
+    text: Annotated[bool, typer.Option("--text", help="Also print the patient's text. Mind who reads along.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show one note: its sections, its FHIR documents and its delivery."""
+    from medscribe_pipeline.cli.output import print_json  # noqa: PLC0415
+    from medscribe_pipeline.cli.show import describe, render  # noqa: PLC0415
+
+    settings = _settings()
+    with _warehouse(settings) as warehouse:
+        found = describe(warehouse, note_id, with_text=text)
+    if as_json:
+        print_json(found)
+    else:
+        render(found)
+
+
+@visits_app.command("import")
+def import_visits(
+    file: Annotated[Path, typer.Argument(help="CSV file with a header; see docs/visits.md.")],
+    as_json: Json = False,
+) -> None:
+    """Import a visits manifest, all of it or nothing."""
+    from medscribe_pipeline.cli.output import console, print_json  # noqa: PLC0415
+    from medscribe_pipeline.providers.catalogue import PROVIDERS  # noqa: PLC0415
+    from medscribe_pipeline.visits import read_visits  # noqa: PLC0415
+    from medscribe_pipeline.warehouse import manifest  # noqa: PLC0415
+    from medscribe_pipeline.warehouse.days import DayRule  # noqa: PLC0415
+
+    settings = _settings()
+    rows = read_visits(file, zone=settings.zone, providers=tuple(PROVIDERS))
+    with _warehouse(settings) as warehouse:
+        done = manifest.import_visits(warehouse, rows, days=DayRule.of(settings), now=datetime.now(UTC))
+    if as_json:
+        print_json({"new": done.new, "changed": done.changed, "unchanged": done.unchanged, "records": done.records})
+        return
+    console.print(
+        f"{done.new} visits new, {done.changed} changed, {done.unchanged} as before; "
+        f"{done.records} landed records will be built again by the next sync.",
+        highlight=False,
+    )
+
+
+@app.command()
+def sandbox(
+    port: Annotated[int, typer.Option(help="Port on loopback; 0 takes a free one.")] = 0,
+    state: Annotated[Path | None, typer.Option(help="File the sandbox keeps its world in between starts.")] = None,
+    faults: Annotated[bool, typer.Option("--faults", help="Misbehave in every way at once.")] = False,
+    ready_file: Annotated[Path | None, typer.Option(help="File to write the URLs to once it listens.")] = None,
+) -> None:
+    """Run the simulated providers and FHIR endpoint, on loopback only, until Ctrl-C."""
+    from medscribe_pipeline.cli.demo import run_sandbox  # noqa: PLC0415
+
+    run_sandbox(port=port, state=state, faults=faults, ready_file=ready_file)
+
+
+@app.command()
+def demo(
+    ui: Annotated[bool, typer.Option("--ui", help="Then open the Dagster UI on the demo, until Ctrl-C.")] = False,
+    port: Annotated[int, typer.Option(help="Port of the UI.")] = 3000,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget earlier demos first.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run everything once against the sandbox: no account, nothing leaves this machine."""
+    from medscribe_pipeline.cli import demo as demonstration  # noqa: PLC0415
+
+    raise typer.Exit(demonstration.run(ui_port=port if ui else None, fresh=fresh, as_json=as_json))
+
+
+def report(settings: Settings, warehouse: Warehouse, result: SyncResult, *, as_json: bool) -> int:
+    """Prints what a sync did and where everything is now; returns the exit code."""
+    from medscribe_pipeline.cli.output import console, print_json, status_json, status_tables  # noqa: PLC0415
+    from medscribe_pipeline.warehouse.reports import read_status  # noqa: PLC0415
+
+    found = read_status(warehouse, target=settings.ehr.target)
+    code = result.exit_code or (1 if found.open_quarantine or found.troubled else 0)
+    if as_json:
+        failures = [{"step": f.step, "code": f.code, "message": f.message} for f in result.failures]
+        run: dict[str, Any] = {"sources": result.sources, "stages": result.stages, "days": result.days}
+        run |= {"failures": failures, "duration_s": round(result.duration_s, 3), "exit_code": code}
+        print_json({"run": run, "status": status_json(found)})
+        return code
+    for table in run_tables(result):
+        console.print(table)
+    for table in status_tables(found):
+        console.print(table)
+    for failure in result.failures:
+        console.print(f"[bold red]failed[/] {failure.step}: ", end="")
+        console.print(failure.message, markup=False, highlight=False)
+    console.print(f"Took {result.duration_s:.1f} s. Warehouse: {_place(settings)}", highlight=False, soft_wrap=True)
+    return code
+
+
+def run_tables(result: SyncResult) -> list[Any]:
+    """What this run did, stream by stream and stage by stage."""
+    from rich.table import Table  # noqa: PLC0415
+
+    pulled = Table(title="Pulled in this run", title_justify="left")
+    pulled.add_column("stream")
+    columns = ("pages", "records_seen", "new", "changed", "unchanged", "quarantined", "requests", "retries")
+    for name in columns:
+        pulled.add_column(name.replace("_", " "), justify="right")
+    for name, facts in result.sources.items():
+        pulled.add_row(name, *(str(facts.get(column, 0)) for column in columns))
+    return [pulled]
+
+
+def _settings() -> Settings:
+    from medscribe_pipeline.settings import Settings  # noqa: PLC0415
+
+    return Settings.load()
+
+
+def _warehouse(settings: Settings) -> Warehouse:
+    from medscribe_pipeline.warehouse.store import Warehouse  # noqa: PLC0415
+
+    return Warehouse.open(settings)
+
+
+def _day(value: str | None) -> date | None:
+    if value is None:
+        return None
+    try:
+        return date.fromisoformat(value)
+    except ValueError:
+        raise ConfigError("--day is not a date such as 2026-11-19", code="day") from None
+
+
+def _place(settings: Settings) -> str:
+    """Where the warehouse is, without credentials."""
+    import sqlalchemy as sa  # noqa: PLC0415
+
+    url = sa.make_url(settings.database_url)
+    return url.database or "" if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)

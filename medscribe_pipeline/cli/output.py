@@ -1,0 +1,164 @@
+"""How the command speaks: a live line on a terminal, a plain heartbeat elsewhere, tables, and JSON on request."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from medscribe_pipeline.warehouse.reports import Status
+
+__all__ = ["console", "print_json", "progress_shown", "status_json", "status_tables"]
+
+HEARTBEAT_S = 10.0
+
+console = Console()
+_errors = Console(stderr=True)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output, for programs."""
+    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode() + "\n")
+
+
+class _Latest(logging.Handler):
+    """Keeps the newest progress message."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.message = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.message = record.getMessage()
+
+
+@contextmanager
+def progress_shown(title: str) -> Iterator[None]:
+    """Shows on standard error that work goes on: a spinner on a terminal, a line every ten seconds elsewhere."""
+    logger = logging.getLogger("medscribe_pipeline.progress")
+    latest = _Latest()
+    logger.addHandler(latest)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    done = threading.Event()
+    started = time.monotonic()
+
+    def line() -> str:
+        return f"{title} · {latest.message or 'starting'} · {time.monotonic() - started:.0f} s"
+
+    def beat() -> None:
+        if _errors.is_terminal:
+            with _errors.status(line()) as status:
+                while not done.wait(0.2):
+                    status.update(line())
+            return
+        while not done.wait(HEARTBEAT_S):
+            _errors.print(line(), highlight=False)
+
+    thread = threading.Thread(target=beat, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        logger.removeHandler(latest)
+
+
+def status_json(status: Status) -> dict[str, Any]:
+    """The status as plain JSON values; composite keys are joined with a dot."""
+
+    def flat(counter: Any) -> dict[str, int]:
+        return {".".join(key) if isinstance(key, tuple) else str(key): count for key, count in counter.items()}
+
+    return {
+        "account": status.account,
+        "days": status.days,
+        "days_due": status.days_due,
+        "providers": {
+            name: {
+                "landed": flat(each.landed),
+                "notes": flat(each.notes),
+                "held_records": flat(each.held_records),
+                "documents": flat(each.documents),
+                "deliveries": flat(each.deliveries),
+                "held": flat(each.held),
+                "rejected": flat(each.rejected),
+                "quarantined": flat(each.quarantined),
+            }
+            for name, each in status.providers.items()
+        },
+        "cursors": [
+            {"provider": c.provider, "stream": c.stream, "watermark": c.watermark, "moved_at": c.moved_at}
+            for c in status.cursors
+        ],
+    }
+
+
+def status_tables(status: Status) -> list[Table]:
+    """The status for a person: one table of what is where, one of why something stopped."""
+    main = Table(title="Where everything is", title_justify="left")
+    main.add_column("")
+    names = list(status.providers)
+    for name in names:
+        main.add_column(name, justify="right")
+
+    def row(title: str, values: list[int | str]) -> None:
+        main.add_row(title, *(str(value) if value else "·" for value in values))
+
+    each = [status.providers[name] for name in names]
+    row("records landed", [p.landed.total() for p in each])
+    row("  of them no note (yet)", [p.held_records.total() for p in each])
+    row("notes", [p.notes.total() for p in each])
+    row("  validated by a clinician", [p.notes["validated"] for p in each])
+    row("  drafts", [p.notes["draft"] for p in each])
+    row("  retracted", [p.notes["retracted"] for p in each])
+    for kind in ("Composition", "DocumentReference"):
+        row(f"{kind}s", [p.documents[kind] for p in each])
+        for state in ("delivered", "held", "rejected", "unknown"):
+            if any(p.deliveries[kind, state] for p in each):
+                row(f"  {state}", [p.deliveries[kind, state] for p in each])
+        row("  waiting", [sum(p.deliveries[kind, s] for s in ("planned", "claimed", "sent")) for p in each])
+    row("quarantined", [p.quarantined.total() for p in each])
+
+    why = Table(title="What did not go on, and why", title_justify="left")
+    for column in ("provider", "what", "why", "count"):
+        why.add_column(column, justify="right" if column == "count" else "left")
+    for p in each:
+        rows = [
+            *(("record without note", code, count) for code, count in p.held_records.items()),
+            *(("document held", code, count) for code, count in p.held.items()),
+            *(("document rejected by the EHR", code, count) for code, count in p.rejected.items()),
+            *((f"quarantined ({stage})", code, count) for (stage, code), count in p.quarantined.items()),
+        ]
+        for what, code, count in sorted(rows):
+            why.add_row(p.provider, what, REASONS.get(code, code), str(count))
+    return [main, why] if why.row_count else [main]
+
+
+REASONS = {
+    "archived_without_note": "archived before a note was written",
+    "empty_note": "the note is empty",
+    "failed_at_provider": "the provider could not transcribe it",
+    "no_note_yet": "transcribed, but no note written yet",
+    "not_transcribed_yet": "still recording or being transcribed",
+    "not_validated": "no clinician has validated it yet",
+    "patient_conflict": "note and audio name different patients",
+    "patient_unknown": "nobody says who the patient is: import a visits manifest",
+    "retracted_before_delivery": "withdrawn before it was ever delivered",
+    "superseded": "a newer version exists",
+    "changed_in_ehr": "somebody changed it in the EHR since",
+    "wire_model": "a field has the wrong type or is missing",
+    "no_id": "the record has no id",
+}
+"""What the codes of the ledger and the quarantine mean; a code that is not here is shown as it is."""

@@ -1,0 +1,198 @@
+"""Runs the Dagster jobs in process, on the instance the web UI shows."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from medscribe_pipeline.errors import ConfigError
+from medscribe_pipeline.pipeline import due_days
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import dagster as dg
+
+    from medscribe_pipeline.settings import Settings
+    from medscribe_pipeline.warehouse.store import Warehouse
+
+__all__ = ["SyncResult", "dagster_home", "sync"]
+
+INSTANCE = """\
+# Written by medscribe. deploy/dagster.yaml of the project has the settings for production.
+telemetry:
+  enabled: false
+"""
+
+# The worst of several failures decides the exit code: a person must act first on settings, then on connections.
+SEVERITY = (2, 3, 1)
+
+
+@dataclass(slots=True)
+class StepFailure:
+    """A step that failed: which, our error code, the message, the exit code it asks for."""
+
+    step: str
+    code: str
+    message: str
+    exit_code: int
+
+
+@dataclass(slots=True)
+class SyncResult:
+    """What a sync did: figures of each source asset, days built, failures, seconds it took."""
+
+    sources: dict[str, dict[str, Any]] = field(default_factory=dict)
+    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    days: int = 0
+    failures: list[StepFailure] = field(default_factory=list)
+    duration_s: float = 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code the failures ask for; 0 without any."""
+        asked = {failure.exit_code for failure in self.failures}
+        return next((code for code in SEVERITY if code in asked), 0)
+
+
+def dagster_home(settings: Settings) -> Path:
+    """Folder of the Dagster instance under `MEDSCRIBE_HOME`, made with telemetry off if it is not there."""
+    home = settings.home / "dagster"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        config = home / "dagster.yaml"
+        if not config.exists():
+            config.write_text(INSTANCE, encoding="utf-8")
+    except OSError:
+        raise ConfigError(
+            "Cannot write the Dagster instance under MEDSCRIBE_HOME; make the folder writable", code="home_unwritable"
+        ) from None
+    return home
+
+
+def sync(
+    settings: Settings,
+    warehouse: Warehouse,
+    *,
+    providers: Sequence[str] = (),
+    since: str | None = None,
+    until: str | None = None,
+    full_refresh: bool = False,
+) -> SyncResult:
+    """Pulls from the providers, then builds and delivers every outdated visit day.
+
+    Args:
+        settings: The settings.
+        warehouse: The open warehouse.
+        providers: Only these; all configured ones by default.
+        since: ISO 8601 lower bound, instead of the watermark.
+        until: ISO 8601 upper bound.
+        full_refresh: Read everything again.
+
+    Raises:
+        ConfigError: A provider is not configured, or no provider is.
+    """
+    started = time.monotonic()
+    wanted = _wanted(settings, providers)
+    warnings.filterwarnings("ignore", module="dagster")
+    import dagster as dg  # noqa: PLC0415  # a second of imports the other commands do without
+
+    from assets.automation import BUILD_JOB, SYNC_JOB, consecutive  # noqa: PLC0415
+    from assets.sources import SyncConfig, source_key  # noqa: PLC0415
+    from medscribe_pipeline.definitions import build_definitions  # noqa: PLC0415
+    from medscribe_pipeline.providers.catalogue import PROVIDERS  # noqa: PLC0415
+
+    config = SyncConfig(since=since, until=until, full_refresh=full_refresh)
+    config.window(settings)  # A wrong time is told before anything starts.
+    logging.getLogger("dagster").setLevel(logging.CRITICAL)
+    definitions = build_definitions(settings)
+    result = SyncResult()
+    with dg.DagsterInstance.from_config(str(dagster_home(settings))) as instance:
+        keys = [source_key(name, stream.name) for name in wanted for stream in PROVIDERS[name].streams]
+        ops = {key.to_python_identifier(): {"config": config.model_dump()} for key in keys}
+        run = definitions.resolve_job_def(SYNC_JOB).execute_in_process(
+            instance=instance,
+            asset_selection=keys,
+            run_config={"ops": ops, "loggers": QUIET},
+            raise_on_error=False,
+            tags={"medscribe/trigger": "medscribe sync"},
+        )
+        _collect(run, result)
+        build = definitions.resolve_job_def(BUILD_JOB)
+        for part in consecutive(due_days(warehouse, settings)):
+            run = build.execute_in_process(
+                instance=instance,
+                run_config={"loggers": QUIET},
+                raise_on_error=False,
+                tags={
+                    "medscribe/trigger": "medscribe sync",
+                    "dagster/asset_partition_range_start": part[0][0].isoformat(),
+                    "dagster/asset_partition_range_end": part[-1][0].isoformat(),
+                },
+            )
+            result.days += len(part)
+            _collect(run, result)
+    result.duration_s = time.monotonic() - started
+    return result
+
+
+QUIET = {"console": {"config": {"log_level": "CRITICAL"}}}
+"""Dagster's own console log: it repeats on the terminal what the instance keeps anyway."""
+
+
+def _wanted(settings: Settings, providers: Sequence[str]) -> list[str]:
+    if not settings.providers:
+        raise ConfigError(
+            "No provider is configured; set MEDSCRIBE_AUDIOSCRIBE_TOKEN or MEDSCRIBE_ASKARA_TOKEN, or try `medscribe demo`",
+            code="no_provider",
+        )
+    missing = [name for name in providers if name not in settings.providers]
+    if missing:
+        raise ConfigError(
+            f"Not a configured provider: {', '.join(missing)}. Configured: {', '.join(settings.providers)}",
+            code="unknown_provider",
+        )
+    return list(providers) or list(settings.providers)
+
+
+def _collect(run: dg.ExecuteInProcessResult, result: SyncResult) -> None:
+    """Takes figures and failures out of a run's events."""
+    seen_partitions: set[tuple[str, str]] = set()
+    for event in run.all_events:
+        if event.is_step_materialization:
+            name = event.asset_key.to_user_string() if event.asset_key else ""
+            # A range of days repeats the same figures for each of its days: count them once.
+            if (name, event.step_key or "") in seen_partitions:
+                continue
+            seen_partitions.add((name, event.step_key or ""))
+            figures = {
+                key: value.value
+                for key, value in event.step_materialization_data.materialization.metadata.items()
+                if isinstance(value.value, (int, float, str))
+            }
+            target = result.stages if event.partition else result.sources
+            _add(target.setdefault(name, {}), figures)
+        elif event.is_step_failure:
+            data = event.step_failure_data
+            told = data.user_failure_data
+            facts = told.metadata if told else {}
+            result.failures.append(
+                StepFailure(
+                    step=event.step_key or "",
+                    code=str(facts["code"].value) if "code" in facts else "unexpected",
+                    message=(told.description or "failed") if told else "failed; see the run in the Dagster UI",
+                    exit_code=int(str(facts["exit_code"].value)) if "exit_code" in facts else 1,
+                )
+            )
+
+
+def _add(total: dict[str, Any], figures: dict[str, Any]) -> None:
+    for key, value in figures.items():
+        if isinstance(value, str) or key == "watermark":
+            total[key] = value
+        else:
+            total[key] = total.get(key, 0) + value

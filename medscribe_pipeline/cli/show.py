@@ -1,0 +1,173 @@
+"""`medscribe show`: one note with its documents and deliveries, without the patient unless asked for."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from rich.table import Table
+
+from medscribe_pipeline.cli.output import REASONS, console
+from medscribe_pipeline.errors import ConfigError
+from medscribe_pipeline.warehouse.tables import deliveries, fhir_documents, note_sections, notes
+
+if TYPE_CHECKING:
+    from medscribe_pipeline.warehouse.store import Warehouse
+
+__all__ = ["describe", "render"]
+
+IDENTIFYING = ("subject", "author", "attester", "encounter", "context", "section", "content", "title")
+"""Elements of a FHIR document that name or describe a person; left out unless text is asked for."""
+
+
+def describe(warehouse: Warehouse, name: str, *, with_text: bool) -> dict[str, Any]:
+    """Everything about a note as plain JSON values; texts, titles and who it is about only with `with_text`.
+
+    Args:
+        warehouse: The open warehouse.
+        name: Note id, or `provider:source_id`.
+        with_text: Whether the patient's text may be shown.
+
+    Raises:
+        ConfigError: There is no such note.
+    """
+    with warehouse.read() as connection:
+        note = connection.execute(
+            sa.select(notes).where(notes.c.account == warehouse.account, _named(name))
+        ).one_or_none()
+        if note is None:
+            raise ConfigError(
+                "There is no such note in this account; note ids are in the table `notes`", code="no_such_note"
+            )
+        sections = connection.execute(
+            sa.select(note_sections).where(note_sections.c.note_id == note.note_id).order_by(note_sections.c.ordinal)
+        ).all()
+        documents = connection.execute(
+            sa.select(fhir_documents).where(fhir_documents.c.note_id == note.note_id).order_by(fhir_documents.c.kind)
+        ).all()
+        sent = connection.execute(
+            sa.select(deliveries)
+            .where(deliveries.c.note_id == note.note_id)
+            .order_by(deliveries.c.target, deliveries.c.source_seq, deliveries.c.kind)
+        ).all()
+    return {
+        "note": {
+            "note_id": note.note_id,
+            "provider": note.provider,
+            "stream": note.stream,
+            "source_id": note.source_id,
+            "state": note.state,
+            "visit_day": note.visit_day,
+            "language": note.language,
+            "template": note.template,
+            "created_at": note.created_at,
+            "updated_at": note.updated_at,
+            "version": note.version,
+            "patient": "known" if note.patient_id else "unknown",
+            "encounter": "known" if note.encounter_id else "unknown",
+            **(
+                {"title": note.title, "patient_system": note.patient_system, "patient_id": note.patient_id}
+                if with_text
+                else {}
+            ),
+        },
+        "sections": [
+            {
+                "ordinal": row.ordinal,
+                "key": row.key,
+                "characters": len(row.text),
+                **({"title": row.title, "text": row.text} if with_text else {}),
+            }
+            for row in sections
+        ],
+        "documents": [
+            {
+                "kind": row.kind,
+                "version": row.version,
+                "mapping_version": row.mapping_version,
+                "built_at": row.built_at,
+                "resource": {key: value for key, value in row.resource.items() if with_text or key not in IDENTIFYING},
+            }
+            for row in documents
+        ],
+        "deliveries": [
+            {
+                name: getattr(row, name)
+                for name in (
+                    "target",
+                    "kind",
+                    "version",
+                    "state",
+                    "reason",
+                    "server_id",
+                    "etag",
+                    "attempts",
+                    "settled_at",
+                )
+            }
+            for row in sent
+        ],
+    }
+
+
+def _named(name: str) -> sa.ColumnElement[bool]:
+    try:
+        return notes.c.note_id == str(uuid.UUID(name))
+    except ValueError:
+        provider, _, source_id = name.partition(":")
+        return sa.and_(notes.c.provider == provider, notes.c.source_id == source_id)
+
+
+def render(found: dict[str, Any]) -> None:
+    """Prints what `describe` found."""
+    facts = Table(title="Note", title_justify="left", show_header=False)
+    for key, value in found["note"].items():
+        facts.add_row(key, "-" if value is None else str(value))
+    console.print(facts)
+
+    sections = Table(title="Sections", title_justify="left")
+    for column in ("#", "key", "title", "characters"):
+        sections.add_column(column)
+    for row in found["sections"]:
+        sections.add_row(str(row["ordinal"]), row["key"] or "-", row.get("title") or "-", str(row["characters"]))
+    console.print(sections)
+    for row in found["sections"]:
+        if "text" in row:
+            console.rule(row["title"] or row["key"] or "")
+            console.print(row["text"], markup=False, highlight=False)
+
+    documents = Table(title="FHIR documents", title_justify="left")
+    for column in ("resource", "status", "docStatus", "type", "version", "mapping"):
+        documents.add_column(column)
+    for row in found["documents"]:
+        resource = row["resource"]
+        codes = [coding["code"] for coding in resource["type"].get("coding", []) if "code" in coding]
+        documents.add_row(
+            row["kind"],
+            resource["status"],
+            resource.get("docStatus", "-"),
+            ", ".join(codes),
+            row["version"][:12],
+            row["mapping_version"],
+        )
+    console.print(documents)
+
+    sent = Table(title="Deliveries", title_justify="left")
+    for column in ("target", "resource", "version", "state", "why", "server id", "ETag", "attempts", "settled"):
+        sent.add_column(column)
+    for row in found["deliveries"]:
+        reason = REASONS.get(row["reason"], row["reason"]) if row["reason"] else "-"
+        settled = row["settled_at"].isoformat(timespec="seconds") if row["settled_at"] else "-"
+        sent.add_row(
+            row["target"],
+            row["kind"],
+            row["version"][:12],
+            row["state"],
+            reason,
+            row["server_id"] or "-",
+            row["etag"] or "-",
+            str(row["attempts"]),
+            settled,
+        )
+    console.print(sent)

@@ -1,0 +1,29 @@
+"""What Dagster loads: the definitions of one code location, for the account the settings describe."""
+
+import dagster as dg
+
+from assets.automation import changed_days, jobs, schedules
+from assets.checks import CHECKS
+from assets.days import day_assets
+from assets.sources import source_assets
+from medscribe_pipeline.settings import Settings
+from resources import WarehouseResource
+
+__all__ = ["build_definitions", "defs"]
+
+
+def build_definitions(settings: Settings) -> dg.Definitions:
+    """The assets, checks, jobs, schedule and sensor for the configured providers and EHR."""
+    return dg.Definitions(
+        assets=[*source_assets(settings), *day_assets(settings)],
+        asset_checks=CHECKS,
+        jobs=jobs(settings),
+        schedules=schedules(settings),
+        sensors=[changed_days],
+        resources={"warehouse": WarehouseResource()},
+        # A process for every step costs 1.5 s each; these steps wait for others most of the time.
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build_definitions(Settings.load())

@@ -1,0 +1,256 @@
+"""What the warehouse says about itself: the figures behind `medscribe status`, the demo's table and the checks.
+
+Counts, codes and times only. Nothing here reads a payload, a section or an identifier of a patient.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from medscribe_pipeline.warehouse.tables import (
+    deliveries,
+    fhir_documents,
+    note_sections,
+    notes,
+    quarantine,
+    source_records,
+    sync_cursors,
+    visit_days,
+)
+
+if TYPE_CHECKING:
+    from datetime import date, datetime
+
+    from medscribe_pipeline.warehouse.store import Warehouse
+
+__all__ = ["CursorStatus", "DayBalance", "ProviderStatus", "Status", "day_balances", "duplicates", "orphans", "read_status"]
+
+
+@dataclass(slots=True)
+class ProviderStatus:
+    """Where one provider's records stand. Counters of documents and deliveries are by resource type and state."""
+
+    provider: str
+    landed: Counter[str] = field(default_factory=Counter)
+    notes: Counter[str] = field(default_factory=Counter)
+    held_records: Counter[str] = field(default_factory=Counter)
+    documents: Counter[str] = field(default_factory=Counter)
+    deliveries: Counter[tuple[str, str]] = field(default_factory=Counter)
+    held: Counter[str] = field(default_factory=Counter)
+    rejected: Counter[str] = field(default_factory=Counter)
+    quarantined: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class CursorStatus:
+    """How far a stream was read."""
+
+    provider: str
+    stream: str
+    watermark: datetime | None
+    moved_at: datetime
+
+
+@dataclass(slots=True)
+class Status:
+    """The whole picture of one account."""
+
+    account: str
+    providers: dict[str, ProviderStatus] = field(default_factory=dict)
+    cursors: list[CursorStatus] = field(default_factory=list)
+    days: int = 0
+    days_due: int = 0
+
+    @property
+    def open_quarantine(self) -> int:
+        """Quarantined records that wait for somebody."""
+        return sum(status.quarantined.total() for status in self.providers.values())
+
+    @property
+    def troubled(self) -> int:
+        """Deliveries that were refused, or whose outcome is not known."""
+        return sum(
+            count
+            for status in self.providers.values()
+            for (_, state), count in status.deliveries.items()
+            if state in ("rejected", "unknown")
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DayBalance:
+    """One visit day's account: `landed` must equal the sum of the others."""
+
+    day: date
+    landed: int
+    notes: int
+    part: int
+    held: int
+    quarantined: int
+    waiting: int
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every landed record is accounted for."""
+        return self.landed == self.notes + self.part + self.held + self.quarantined + self.waiting
+
+
+def read_status(warehouse: Warehouse, *, target: str, day: date | None = None) -> Status:
+    """Reads the status of an account, of all days or of one.
+
+    Superseded versions of a delivery are left out of its counts: they are history, not work.
+    """
+    account = warehouse.account
+    status = Status(account)
+
+    def provider(name: str) -> ProviderStatus:
+        return status.providers.setdefault(name, ProviderStatus(name))
+
+    def of(table: sa.Table) -> list[sa.ColumnElement[bool]]:
+        on_day = [table.c.visit_day == day] if day is not None else []
+        return [table.c.account == account, *on_day]
+
+    count = sa.func.count()
+    with warehouse.read() as connection:
+
+        def grouped(*columns: sa.ColumnElement[Any], where: list[sa.ColumnElement[bool]], source: Any = None) -> list[Any]:
+            query = sa.select(*columns, count).where(*where).group_by(*columns).order_by(*columns)
+            return list(connection.execute(query.select_from(source) if source is not None else query).tuples())
+
+        records = source_records.c
+        for name, stream, outcome, code, number in grouped(
+            records.provider, records.stream, records.outcome, records.outcome_code, where=of(source_records)
+        ):
+            provider(name).landed[stream] += number
+            if outcome == "held":
+                provider(name).held_records[code] += number
+        for name, state, number in grouped(notes.c.provider, notes.c.state, where=of(notes)):
+            provider(name).notes[state] += number
+        for name, kind, number in grouped(
+            notes.c.provider,
+            fhir_documents.c.kind,
+            where=of(fhir_documents),
+            source=fhir_documents.join(notes, notes.c.note_id == fhir_documents.c.note_id),
+        ):
+            provider(name).documents[kind] += number
+        for name, kind, state, reason, number in grouped(
+            notes.c.provider,
+            deliveries.c.kind,
+            deliveries.c.state,
+            deliveries.c.reason,
+            where=[*of(deliveries), deliveries.c.target == target, deliveries.c.version == notes.c.version],
+            source=deliveries.join(notes, notes.c.note_id == deliveries.c.note_id),
+        ):
+            provider(name).deliveries[kind, state] += number
+            if state in ("held", "rejected") and kind == "DocumentReference":
+                getattr(provider(name), state)[reason or "?"] += number
+        for name, stage, code, number in grouped(
+            quarantine.c.provider,
+            quarantine.c.stage,
+            quarantine.c.error_code,
+            where=[*of(quarantine), quarantine.c.resolved_at.is_(None)],
+        ):
+            provider(name).quarantined[stage, code] += number
+        status.cursors = [
+            CursorStatus(row.provider, row.stream, row.watermark, row.moved_at)
+            for row in connection.execute(
+                sa.select(sync_cursors)
+                .where(sync_cursors.c.account == account)
+                .order_by(sync_cursors.c.provider, sync_cursors.c.stream)
+            )
+        ]
+        days = sa.select(count).where(*of(visit_days))
+        status.days = connection.scalar(days) or 0
+        status.days_due = connection.scalar(days.where(visit_days.c.built_seq < visit_days.c.changed_seq)) or 0
+    return status
+
+
+def day_balances(warehouse: Warehouse, days: list[date] | None = None) -> list[DayBalance]:
+    """The account of each visit day, counted from the tables themselves rather than from what the stages reported."""
+    records = source_records.c
+    written = (
+        sa.select(notes.c.note_id)
+        .where(
+            notes.c.account == records.account,
+            notes.c.provider == records.provider,
+            notes.c.stream == records.stream,
+            notes.c.source_id == records.source_id,
+            notes.c.visit_day == records.visit_day,
+        )
+        .exists()
+    )
+    waiting_for_somebody = (
+        sa.select(quarantine.c.id)
+        .where(
+            quarantine.c.account == records.account,
+            quarantine.c.stage == "map",
+            quarantine.c.provider == records.provider,
+            quarantine.c.stream == records.stream,
+            quarantine.c.source_id == records.source_id,
+            quarantine.c.resolved_at.is_(None),
+        )
+        .exists()
+    )
+
+    def number(*conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
+        return sa.func.sum(sa.case((sa.and_(*conditions), 1), else_=0))
+
+    current = records.mapped_seq == records.change_seq
+    query = (
+        sa.select(
+            records.visit_day,
+            sa.func.count(),
+            number(current, records.outcome == "note", written),
+            number(current, records.outcome == "part"),
+            number(current, records.outcome == "held"),
+            number(current, records.outcome == "quarantined", waiting_for_somebody),
+            number(sa.or_(records.mapped_seq.is_(None), records.mapped_seq != records.change_seq)),
+        )
+        .where(records.account == warehouse.account)
+        .group_by(records.visit_day)
+        .order_by(records.visit_day)
+    )
+    if days is not None:
+        query = query.where(records.visit_day.in_(days))
+    with warehouse.read() as connection:
+        return [DayBalance(row[0], *(int(value) for value in row[1:])) for row in connection.execute(query).tuples()]
+
+
+def duplicates(warehouse: Warehouse, target: str) -> dict[str, int]:
+    """How many source records have more than one note of a kind, and how many server ids belong to several notes."""
+    account = warehouse.account
+    twice_noted = (
+        sa.select(notes.c.source_id)
+        .where(notes.c.account == account)
+        .group_by(notes.c.provider, notes.c.stream, notes.c.source_id, notes.c.kind)
+        .having(sa.func.count() > 1)
+    )
+    twice_filed = (
+        sa.select(deliveries.c.server_id)
+        .where(deliveries.c.account == account, deliveries.c.target == target, deliveries.c.server_id.is_not(None))
+        .group_by(deliveries.c.kind, deliveries.c.server_id)
+        .having(sa.func.count(sa.distinct(deliveries.c.note_id)) > 1)
+    )
+    with warehouse.read() as connection:
+        return {
+            name: connection.scalar(sa.select(sa.func.count()).select_from(query.subquery())) or 0
+            for name, query in (("notes", twice_noted), ("server_ids", twice_filed))
+        }
+
+
+def orphans(warehouse: Warehouse) -> dict[str, int]:
+    """Sections and documents without their note. Foreign keys forbid them; a database without checks may have some."""
+    with warehouse.read() as connection:
+        return {
+            table.name: connection.scalar(
+                sa.select(sa.func.count())
+                .select_from(table.outerjoin(notes, notes.c.note_id == table.c.note_id))
+                .where(notes.c.note_id.is_(None))
+            )
+            or 0
+            for table in (note_sections, fhir_documents)
+        }
