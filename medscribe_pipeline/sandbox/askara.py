@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from medscribe_pipeline.sandbox.askara_oauth import OAuth, OAuthError
 from medscribe_pipeline.sandbox.askara_query import Collection, QueryError
+from medscribe_pipeline.sandbox.corpus import on_the_wire
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -65,9 +66,7 @@ class AskaraOptions:
     rate_refill: int = 500
 
 
-def askara_app(
-    world: World, state: State, options: AskaraOptions, clock: Callable[[], float] = time.time
-) -> Starlette:
+def askara_app(world: World, state: State, options: AskaraOptions, clock: Callable[[], float] = time.time) -> Starlette:
     """Builds the app.
 
     Args:
@@ -137,9 +136,7 @@ class _Api:
             strict=options.strict_parameters,
         )
 
-    def guarded(
-        self, endpoint: Callable[[Request], Awaitable[Response]]
-    ) -> Callable[[Request], Awaitable[Response]]:
+    def guarded(self, endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
         """Lets only requests with a good bearer token through, and answers 400 for bad parameters."""
 
         async def endpoint_if_authorized(request: Request) -> Response:
@@ -172,7 +169,7 @@ class _Api:
         page = self._audios.page(
             parameters, lambda audio: audio["archivedAt"] is not None and not self._options.lists_archived
         )
-        return _json([_damaged(audio, self._audio_item(audio, expand)) for audio in page])
+        return _json([on_the_wire(audio, self._audio_item(audio, expand)) for audio in page])
 
     async def audio(self, request: Request) -> Response:
         audio = self._world.records("audios").get(request.path_params["uuid"])
@@ -186,18 +183,18 @@ class _Api:
             "languageSpoken": audio["languageSpoken"],
             "mediaRecorderType": audio["mediaRecorderType"],
         }
-        return _json(_damaged(audio, detail))
+        return _json(on_the_wire(audio, detail))
 
     async def notes(self, request: Request) -> Response:
         page = self._notes.page(request.query_params.multi_items(), lambda _: False)
-        return _json([_damaged(note, self._note_item(note)) for note in page])
+        return _json([on_the_wire(note, self._note_item(note)) for note in page])
 
     async def note(self, request: Request) -> Response:
         note = self._world.records("notes").get(request.path_params["uuid"])
         if note is None:
             return _problem(404, "Not Found", "Not Found")
         detail = {**self._note_item(note), "audio": note["audio"], "user": self._user(note["user"])}
-        return _json(_damaged(note, detail))
+        return _json(on_the_wire(note, detail))
 
     async def me(self, _: Request) -> Response:
         user = next(iter(self._world.records("users").values()))
@@ -207,8 +204,9 @@ class _Api:
     def _audio_item(self, audio: Record, expand: set[str]) -> dict[str, Any]:
         patient: Any = audio["patient"]
         if patient is not None and expand:
-            whole = self._world.records("patients")[patient]
-            patient = _z(whole) if "patient.read" in expand else {name: _z(whole)[name] for name in _PATIENT_LIST_FIELDS}
+            patient = _z(self._world.records("patients")[patient])
+            if "patient.read" not in expand:
+                patient = {name: patient[name] for name in _PATIENT_LIST_FIELDS}
         return {
             "uuid": audio["uuid"],
             "patient": patient,
@@ -277,17 +275,8 @@ def _z_text(value: str | None) -> str | None:
 
 
 def _z(record: Record) -> dict[str, Any]:
-    return {
-        name: _z_text(value) if name.endswith("At") or name == "dateOfBirth" else value for name, value in record.items()
-    }
-
-
-def _damaged(record: Record, shape: dict[str, Any]) -> dict[str, Any]:
-    """What goes over the wire: the shape, unless the record is one of the deliberately malformed."""
-    defect = record.get("_defect")
-    if defect is None:
-        return shape
-    return {name: value for name, value in {**shape, **defect["set"]}.items() if name not in defect["drop"]}
+    times = {name for name in record if name.endswith("At") or name == "dateOfBirth"}
+    return {name: _z_text(value) if name in times else value for name, value in record.items()}
 
 
 def _json(content: Any, status: int = 200) -> Response:

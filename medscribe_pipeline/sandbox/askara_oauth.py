@@ -68,9 +68,7 @@ class OAuth:
         self._refresh_token = f"sandbox-refresh-{secrets.token_urlsafe(24)}"
         self._expiries = {token: until for token, until in self._expiries.items() if until > now}
         self._expiries[access_token] = now + self._lifetime_s
-        self._state.save(
-            [("oauth", "refresh_token", self._refresh_token), ("oauth", "access_tokens", self._expiries)]
-        )
+        self._state.save([("oauth", "refresh_token", self._refresh_token), ("oauth", "access_tokens", self._expiries)])
         return {
             "token_type": "Bearer",
             "expires_in": self._lifetime_s,

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import orjson
 from starlette.applications import Starlette
 from starlette.responses import Response
-from starlette.routing import Route, Router
+from starlette.routing import Route
+
+from medscribe_pipeline.sandbox.corpus import on_the_wire
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -45,9 +47,8 @@ class AudioScribeOptions:
 def audioscribe_app(world: World, options: AudioScribeOptions) -> Starlette:
     """Builds the app; `sessions` and `notes` are two names for one resource, as in the vendor's two documents."""
     api = _Api(world, options)
-    app = Starlette(exception_handlers={404: _not_found})
-    app.router = Router(
-        [
+    app = Starlette(
+        routes=[
             route
             for resource in ("sessions", "notes")
             for route in (
@@ -55,9 +56,10 @@ def audioscribe_app(world: World, options: AudioScribeOptions) -> Starlette:
                 Route(f"/api/v1/audioscribe/{resource}/{{key:int}}/", api.session),
             )
         ],
-        # A path without its trailing slash is not there.
-        redirect_slashes=False,
+        exception_handlers={404: _not_found},
     )
+    # A path without its trailing slash is not there.
+    app.router.redirect_slashes = False
     return app
 
 
@@ -104,11 +106,7 @@ class _Api:
 
 
 def _shape(session: Record) -> dict[str, Any]:
-    shape = {name: session[name] for name in _FIELDS}
-    defect = session.get("_defect")
-    if defect is None:
-        return shape
-    return {name: value for name, value in {**shape, **defect["set"]}.items() if name not in defect["drop"]}
+    return on_the_wire(session, {name: session[name] for name in _FIELDS})
 
 
 def _json(content: Any, status: int = 200) -> Response:

@@ -19,7 +19,18 @@ from zoneinfo import ZoneInfo
 
 from medscribe_pipeline.sandbox.consultations import QUIRKS, consultations, quirk, write
 
-__all__ = ["CorpusOptions", "Items", "Record", "generate", "items_of_day", "people"]
+__all__ = [
+    "CorpusOptions",
+    "Items",
+    "Record",
+    "dice",
+    "generate",
+    "items_of_day",
+    "note_of",
+    "on_the_wire",
+    "people",
+    "utc_text",
+]
 
 Record = dict[str, Any]
 
@@ -138,6 +149,14 @@ def items_of_day(options: CorpusOptions, day: int, known: Items, opening: dateti
         session = _session(known, options.seed, n, recorded_at)
         items.sessions[str(session["id"])] = session
     return items
+
+
+def on_the_wire(record: Record, shape: Record) -> Record:
+    """What a provider sends for a record: the shape, unless the record is one of the deliberately malformed."""
+    defect = record.get("_defect")
+    if defect is None:
+        return shape
+    return {name: value for name, value in {**shape, **defect["set"]}.items() if name not in defect["drop"]}
 
 
 def note_of(audio: Record, known: Items, seed: int, n: int, ordinal: int, written_at: datetime) -> Record:
