@@ -159,9 +159,8 @@ def judge_exception(error: Exception, caller: Caller) -> Failure:
             again = caller.repeat or verdict.unsent
             raised = Retriable if again else Unsettled
             return Failure(raised(verdict.message, code=verdict.code, context=context), again=again)
-    return Failure(
-        ProviderContractError("The exchange failed in a way HTTP does not foresee.", code="protocol", context=context)
-    )
+    raised_last = ProviderContractError if caller.repeat else Unsettled
+    return Failure(raised_last("The exchange failed in a way HTTP does not foresee.", code="protocol", context=context))
 
 
 def _is_untrusted(error: Exception) -> bool:

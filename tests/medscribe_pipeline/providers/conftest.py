@@ -1,0 +1,31 @@
+"""Fixtures of this room: a scripted server on loopback, a clock that moves only when told to, clients for both."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.medscribe_pipeline.providers.scripted_server import ClientMaker, FakeClock, ScriptedServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    scripted = ScriptedServer()
+    yield scripted
+    scripted.close()
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def make_client(server: ScriptedServer, clock: FakeClock) -> Iterator[ClientMaker]:
+    maker = ClientMaker(server, clock)
+    yield maker
+    maker.close()
