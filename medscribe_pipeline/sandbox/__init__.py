@@ -1,1 +1,35 @@
-"""The outside world on loopback."""
+"""The outside world on loopback: the Askara API, the AudioScribe API and a small FHIR R4 endpoint.
+
+It plays what the pipeline talks to, over real HTTP, with seeded synthetic consultations that change on request and
+faults on demand. It shares no code with what it tests but the errors a person sees.
+
+>>> with Sandbox() as sandbox:
+...     sandbox.environment()["MEDSCRIBE_EHR_BASE_URL"] == sandbox.fhir_url
+True
+"""
+
+from __future__ import annotations
+
+from medscribe_pipeline.sandbox.askara import AskaraOptions
+from medscribe_pipeline.sandbox.audioscribe import AudioScribeOptions
+from medscribe_pipeline.sandbox.consultations import MARKERS
+from medscribe_pipeline.sandbox.corpus import CorpusOptions
+from medscribe_pipeline.sandbox.faults import Fault, Faults
+from medscribe_pipeline.sandbox.fhir_server import FhirOptions
+from medscribe_pipeline.sandbox.generations import advance
+from medscribe_pipeline.sandbox.server import Sandbox, serve
+from medscribe_pipeline.sandbox.world import World
+
+__all__ = [
+    "MARKERS",
+    "AskaraOptions",
+    "AudioScribeOptions",
+    "CorpusOptions",
+    "Fault",
+    "Faults",
+    "FhirOptions",
+    "Sandbox",
+    "World",
+    "advance",
+    "serve",
+]

@@ -64,7 +64,7 @@ def _transaction(store: FhirStore, raw: list[Any]) -> list[dict[str, Any]]:
         for entry in entries:
             _assign(store, entry)
         _refuse_duplicates(entries)
-        targets = {entry.full_url: f"{entry.resource_type}/{entry.key}" for entry in entries if entry.full_url}
+        targets = {e.full_url: f"{e.resource_type}/{e.key}" for e in entries if e.full_url is not None}
         for entry in entries:
             _resolve(store, entry, targets)
         # A stable sort: entries of one method keep their order.
@@ -98,6 +98,8 @@ def _parse(n: int, raw: Any) -> _Entry:
     needs_key = method == "PUT" and not has_query
     if "/" in key or (has_key and (has_query or method == "POST")) or (needs_key and not key):
         raise FhirError.of(400, "invalid", "The URL does not fit the method.").below(path)
+    if not isinstance(raw.get("fullUrl", ""), str):
+        raise FhirError.of(400, "structure", "fullUrl is a string.").below(path)
     if method != "GET" and "resource" not in raw:
         raise FhirError.of(400, "required", "The entry has no resource.").below(path)
     condition = request.get("ifNoneExist") if method == "POST" else query if has_query else None
@@ -145,7 +147,7 @@ def _refuse_duplicates(entries: list[_Entry]) -> None:
             seen.add(mark)
 
 
-def _resolve(store: FhirStore, entry: _Entry, targets: Mapping[str | None, str]) -> None:
+def _resolve(store: FhirStore, entry: _Entry, targets: Mapping[str, str]) -> None:
     """Replaces references to other entries, and conditional references, by literal ones."""
     for found in references(entry.resource):
         reference = found["reference"]

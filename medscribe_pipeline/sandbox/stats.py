@@ -47,7 +47,7 @@ class Stats:
     def count_fault(self, kind: str) -> None:
         """Counts one fault."""
         with self._lock:
-            self.faults[kind] += 1
+            self.faults[str(kind)] += 1
 
     def reset(self) -> None:
         """Starts again from zero."""

@@ -1,0 +1,331 @@
+"""Runs the sandbox: one server on loopback with the apps `/askara`, `/audioscribe`, `/fhir` and `/_control`."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import signal
+import socket
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Self
+
+import orjson
+import uvicorn
+
+from medscribe_pipeline.errors import ConfigError
+from medscribe_pipeline.sandbox.askara import AskaraOptions, askara_app
+from medscribe_pipeline.sandbox.audioscribe import AudioScribeOptions, audioscribe_app
+from medscribe_pipeline.sandbox.control import control_app
+from medscribe_pipeline.sandbox.fhir_server import FhirOptions, fhir_app
+from medscribe_pipeline.sandbox.fhir_store import FhirStore
+from medscribe_pipeline.sandbox.inflict import FaultMiddleware, FaultSwitch
+from medscribe_pipeline.sandbox.state import State
+from medscribe_pipeline.sandbox.stats import Stats, StatsMiddleware
+from medscribe_pipeline.sandbox.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from medscribe_pipeline.sandbox.corpus import CorpusOptions
+    from medscribe_pipeline.sandbox.faults import Faults
+
+__all__ = ["Sandbox", "serve"]
+
+_START_TIMEOUT_S = 10.0
+_STOP_TIMEOUT_S = 10.0
+_POLL_S = 0.005
+
+
+class Sandbox:
+    """The outside world on loopback, as a context manager: it listens inside the block.
+
+    Args:
+        state: File in which it remembers everything across restarts; by default it forgets.
+        corpus: What the providers hold at first.
+        faults: What goes wrong; by default nothing. `set_faults` changes it while the server runs.
+        host: A loopback address or `localhost`.
+        port: 0 takes a free one.
+        askara: Credentials and open questions of that vendor.
+        audioscribe: The same.
+        fhir: The endpoint's token and limits.
+        clock: Seconds since the epoch, for tokens and rate limits.
+
+    Attributes:
+        world: The providers' data; set while it runs.
+        fhir: The FHIR resources; set while it runs.
+        stats: What the server saw.
+
+    Raises:
+        ConfigError: The host is not loopback, the port is taken, or the state cannot be used.
+        Busy: Another sandbox runs on the same state.
+    """
+
+    world: World
+    fhir: FhirStore
+
+    def __init__(
+        self,
+        *,
+        state: Path | None = None,
+        corpus: CorpusOptions | None = None,
+        faults: Faults | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        askara: AskaraOptions | None = None,
+        audioscribe: AudioScribeOptions | None = None,
+        fhir: FhirOptions | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.stats = Stats()
+        self._address = _loopback(host)
+        self._port = port
+        self._state_path = state
+        self._corpus = corpus
+        self._switch = FaultSwitch(faults)
+        self._askara = askara or AskaraOptions()
+        self._audioscribe = audioscribe or AudioScribeOptions()
+        self._fhir = fhir or FhirOptions()
+        self._clock = clock
+        self._state: State | None = None
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        self._state = State(self._state_path)
+        try:
+            self.world = World(self._corpus, self._state)
+            self.fhir = FhirStore(self._state)
+            self._start()
+        except BaseException:
+            self._state.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Ends the server, open connections included, and lets the state go. Safe to call twice."""
+        if self._server is not None and self._thread is not None:
+            self._server.should_exit = True
+            self._thread.join(_STOP_TIMEOUT_S)
+            self._server = self._thread = None
+        if self._state is not None:
+            self._state.close()
+
+    def set_faults(self, faults: Faults | None) -> None:
+        """Changes what goes wrong from now on; `None` lets everything go right."""
+        self._switch.set(faults)
+
+    @property
+    def url(self) -> str:
+        """Root of the server."""
+        host = f"[{self._address}]" if self._address.version == 6 else self._address  # noqa: PLR2004 - IPv6
+        return f"http://{host}:{self._port}"
+
+    @property
+    def askara_url(self) -> str:
+        """Base URL of the Askara API."""
+        return f"{self.url}/askara"
+
+    @property
+    def audioscribe_url(self) -> str:
+        """Base URL of the AudioScribe API; `/api/v1/audioscribe/...` comes after it."""
+        return f"{self.url}/audioscribe"
+
+    @property
+    def fhir_url(self) -> str:
+        """FHIR base."""
+        return f"{self.url}/fhir"
+
+    @property
+    def control_url(self) -> str:
+        """Base of the control endpoints, see `control.py`."""
+        return f"{self.url}/_control"
+
+    def environment(self, *, oauth: bool = False) -> dict[str, str]:
+        """The environment variables that point the pipeline here.
+
+        Args:
+            oauth: Askara by client id, secret and refresh token instead of a fixed token.
+        """
+        if oauth:
+            askara = {
+                "MEDSCRIBE_ASKARA_CLIENT_ID": self._askara.client_id,
+                "MEDSCRIBE_ASKARA_CLIENT_SECRET": self._askara.client_secret,
+                "MEDSCRIBE_ASKARA_REFRESH_TOKEN": self._askara.refresh_token,
+            }
+        else:
+            askara = {"MEDSCRIBE_ASKARA_TOKEN": self._askara.token}
+        ehr = {} if self._fhir.token is None else {"MEDSCRIBE_EHR_TOKEN": self._fhir.token}
+        return {
+            "MEDSCRIBE_ASKARA_BASE_URL": self.askara_url,
+            **askara,
+            "MEDSCRIBE_AUDIOSCRIBE_BASE_URL": self.audioscribe_url,
+            "MEDSCRIBE_AUDIOSCRIBE_TOKEN": self._audioscribe.token,
+            "MEDSCRIBE_EHR_BASE_URL": self.fhir_url,
+            **ehr,
+        }
+
+    def _start(self) -> None:
+        family = socket.AF_INET6 if self._address.version == 6 else socket.AF_INET  # noqa: PLR2004 - IPv6
+        # The protocol is named because asyncio turns Nagle's algorithm off only where it reads TCP on the socket;
+        # with it on, every answer waits 40 ms for the client's delayed acknowledgement.
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((str(self._address), self._port))
+        except OSError:
+            listener.close()
+            raise ConfigError("The sandbox cannot listen on this port.", code="sandbox_port") from None
+        self._port = listener.getsockname()[1]
+        config = uvicorn.Config(
+            StatsMiddleware(self._dispatcher(), self.stats),
+            # Plain asyncio, whatever else is installed: its transports are what `_cut` knows how to end.
+            loop="asyncio",
+            # Without these, uvicorn would take over the logging of the process, and believe forwarded addresses.
+            log_config=None,
+            proxy_headers=False,
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            ws="none",
+            timeout_graceful_shutdown=1,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [listener]}, name="medscribe-sandbox", daemon=True
+        )
+        self._thread.start()
+        give_up_at = time.monotonic() + _START_TIMEOUT_S
+        while not self._server.started:
+            if time.monotonic() > give_up_at or not self._thread.is_alive():
+                self.stop()
+                raise ConfigError("The sandbox did not start.", code="sandbox_start")
+            time.sleep(_POLL_S)
+
+    def _dispatcher(self) -> ASGIApp:
+        state = self._state or State()
+        apps: dict[str, ASGIApp] = {
+            "askara": askara_app(self.world, state, self._askara, self._clock),
+            "audioscribe": audioscribe_app(self.world, self._audioscribe),
+            "fhir": fhir_app(self.fhir, self._fhir),
+        }
+        mounted: dict[str, ASGIApp] = {
+            name: FaultMiddleware(app, name, switch=self._switch, stats=self.stats, cut=self._cut)
+            for name, app in apps.items()
+        }
+        mounted["_control"] = control_app(self.world, self.fhir, self._switch, self.stats)
+        return _Dispatcher(mounted)
+
+    def _cut(self, scope: Scope) -> None:
+        """Ends the connection a request came over, at once."""
+        if self._server is None:
+            return
+        for connection in list(self._server.server_state.connections):
+            # Every HTTP protocol of uvicorn has a `client`; its base types do not say so.
+            transport = connection.transport
+            if getattr(connection, "client", None) == scope["client"] and isinstance(transport, asyncio.Transport):
+                transport.abort()
+
+
+class _Dispatcher:
+    """Sends a request to the app its first path segment names.
+
+    Unlike a mount it takes the bare prefix too: FHIR transactions are posted to `[base]`, without a slash.
+    """
+
+    def __init__(self, apps: Mapping[str, ASGIApp]) -> None:
+        self._apps = apps
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        name, _, rest = scope["path"].removeprefix("/").partition("/")
+        app = self._apps.get(name)
+        if app is None:
+            await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        await app({**scope, "root_path": f"/{name}", "path": f"/{name}/{rest}"}, receive, send)
+
+
+def serve(
+    sandbox: Sandbox,
+    *,
+    ready_file: Path | None = None,
+    on_ready: Callable[[Sandbox], None] | None = None,
+    stop: threading.Event | None = None,
+) -> None:
+    """Runs a sandbox in the foreground until Ctrl-C, SIGTERM or `stop`; returns normally then.
+
+    Args:
+        sandbox: Not started yet.
+        ready_file: JSON with `pid`, `urls` and `environment`, written once the server listens and removed at the end.
+        on_ready: Called once the server listens.
+        stop: Set from elsewhere to end it. Needed when this is not the main thread, where signals do not arrive.
+
+    Raises:
+        ConfigError: As `Sandbox`, or the ready file cannot be written.
+        Busy: As `Sandbox`.
+    """
+    ended = stop or threading.Event()
+    with _signals(ended), sandbox:
+        try:
+            if ready_file is not None:
+                _write_ready(sandbox, ready_file)
+            if on_ready is not None:
+                on_ready(sandbox)
+            ended.wait()
+        finally:
+            if ready_file is not None:
+                ready_file.unlink(missing_ok=True)
+
+
+def _write_ready(sandbox: Sandbox, path: Path) -> None:
+    content = {
+        "pid": os.getpid(),
+        "urls": {
+            "askara": sandbox.askara_url,
+            "audioscribe": sandbox.audioscribe_url,
+            "fhir": sandbox.fhir_url,
+            "control": sandbox.control_url,
+        },
+        "environment": sandbox.environment(),
+    }
+    # Whoever waits for the file must never read half of it.
+    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        draft.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2))
+        draft.replace(path)
+    except OSError:
+        raise ConfigError("The sandbox cannot write its ready file.", code="sandbox_ready_file") from None
+
+
+@contextmanager
+def _signals(ended: threading.Event) -> Iterator[None]:
+    """Turns Ctrl-C and SIGTERM into an orderly end, where signals arrive at all (the main thread)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    wanted = (signal.SIGINT, signal.SIGTERM)
+    former = {number: signal.signal(number, lambda *_: ended.set()) for number in wanted}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _loopback(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    try:
+        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+    except ValueError:
+        address = None
+    if address is None or not address.is_loopback:
+        raise ConfigError("The sandbox listens on loopback only (127.0.0.1, ::1, localhost).", code="sandbox_host")
+    return address
