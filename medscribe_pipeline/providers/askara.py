@@ -15,6 +15,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from pydantic import Field
 
@@ -41,9 +42,9 @@ from medscribe_pipeline.providers.pull import (
     retry_waiting,
 )
 from medscribe_pipeline.providers.records import Held, LandedRecord, merged_visit
+from medscribe_pipeline.providers.tokens import WarehouseTokens
 from medscribe_pipeline.providers.wire import SourceId, Text, WireModel, WireTime, aware, parse_time, source_id_of
 from medscribe_pipeline.warehouse.landing import Cursor
-from medscribe_pipeline.warehouse.tokens import WarehouseTokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -93,15 +94,24 @@ class NoteWire(WireModel):
 
 @contextmanager
 def open_client(settings: Settings, warehouse: Warehouse) -> Iterator[HttpClient]:
-    """The HTTP client of the account, with a fixed token or with OAuth tokens kept in the warehouse."""
+    """The HTTP client of the account, with a fixed token or with OAuth tokens kept in the warehouse.
+
+    Raises:
+        ConfigError: There are no credentials, or they cannot be such.
+    """
     own = settings.askara
     if own.token is not None:
-        auth: BearerToken | RefreshTokenAuth = BearerToken(own.token.get_secret_value())
-        hint = "MEDSCRIBE_ASKARA_TOKEN"
-    else:
-        auth = RefreshTokenAuth(own, WarehouseTokens(warehouse, NAME, lock_timeout_s=settings.lock_timeout_s))
-        hint = "MEDSCRIBE_ASKARA_REFRESH_TOKEN"
-    with HttpClient(NAME, own.base_url, own, auth, credential_hint=hint) as client:
+        setting = "MEDSCRIBE_ASKARA_TOKEN"
+        auth = BearerToken(own.token.get_secret_value(), setting)
+        with HttpClient(NAME, own.base_url, own, auth, credential_hint=setting) as client:
+            yield client
+        return
+    tokens = WarehouseTokens(warehouse, NAME, lock_timeout_s=settings.lock_timeout_s)
+    hint = "MEDSCRIBE_ASKARA_REFRESH_TOKEN"
+    with (
+        RefreshTokenAuth(own, tokens) as refreshing,
+        HttpClient(NAME, own.base_url, own, refreshing, credential_hint=hint) as client,
+    ):
         yield client
 
 
@@ -116,10 +126,16 @@ class _Source:
         self._zone = settings.zone
 
     def identify(self, item: Any) -> str | None:
+        """See `pull.Source.identify`."""
         return source_id_of(item, "uuid")
 
+    def facts(self, payload: Any) -> Facts:
+        """See `pull.Source.facts`."""
+        raise NotImplementedError
+
     def detail(self, source_id: str) -> Answer:
-        return self._client.get_json(f"/{self._resource}/{source_id}")
+        """See `pull.Source.detail`."""
+        return self._client.get_json(f"/{self._resource}/{quote(source_id, safe='')}")
 
 
 class AudioSource(_Source):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from pydantic import Field
 
@@ -54,9 +55,10 @@ def open_client(settings: Settings, _warehouse: Warehouse) -> Iterator[HttpClien
     """The HTTP client of the account."""
     own = settings.audioscribe
     if own.token is None:
-        raise ConfigError("MEDSCRIBE_AUDIOSCRIBE_TOKEN is not set")
-    auth = BearerToken(own.token.get_secret_value())
-    with HttpClient(NAME, own.base_url, own, auth, credential_hint="MEDSCRIBE_AUDIOSCRIBE_TOKEN") as client:
+        raise ConfigError("MEDSCRIBE_AUDIOSCRIBE_TOKEN is not set", code="credentials")
+    setting = "MEDSCRIBE_AUDIOSCRIBE_TOKEN"
+    auth = BearerToken(own.token.get_secret_value(), setting)
+    with HttpClient(NAME, own.base_url, own, auth, credential_hint=setting) as client:
         yield client
 
 
@@ -68,6 +70,7 @@ class SessionSource:
     def __init__(self, client: HttpClient, settings: Settings) -> None:
         self._client = client
         self._zone = settings.zone
+        self._first_page = settings.audioscribe.first_page
         self._path = f"/api/v1/audioscribe/{settings.audioscribe.resource}/"
 
     def page(self, number: int) -> Page | None:
@@ -75,7 +78,7 @@ class SessionSource:
         try:
             answer = self._client.get_json(self._path, [("page", str(number))])
         except Rejected as error:
-            if error.status == NOT_FOUND and number > 0:
+            if error.status == NOT_FOUND and number > self._first_page:
                 return None
             raise
         return Page(items_of(answer), answer.sent_at)
@@ -86,7 +89,7 @@ class SessionSource:
 
     def detail(self, source_id: str) -> Answer:
         """One session."""
-        return self._client.get_json(f"{self._path}{source_id}/")
+        return self._client.get_json(f"{self._path}{quote(source_id, safe='')}/")
 
     def facts(self, payload: Any) -> Facts:
         """See `pull.Source.facts`. Sessions say nothing of changes, so there is no change time."""

@@ -194,7 +194,8 @@ visit_days = sa.Table(
         nullable=False,
         comment="changed_seq the last complete build of the day saw; 0 before.",
     ),
-    comment="Which days have changes that are not built yet: those with built_seq < changed_seq.",
+    sa.Column("built_with", NAME, comment="Fingerprint of mapping, code tables and target of that build."),
+    comment="Which days are out of date: those with built_seq < changed_seq, or built with another fingerprint.",
 )
 
 visits = sa.Table(

@@ -242,8 +242,14 @@ def upgrade() -> None:
             nullable=False,
             comment="changed_seq the last complete build of the day saw; 0 before.",
         ),
+        sa.Column(
+            "built_with",
+            sa.String(64),
+            nullable=True,
+            comment="Fingerprint of mapping, code tables and target of that build.",
+        ),
         sa.PrimaryKeyConstraint("account", "visit_day", name=op.f("pk_visit_days")),
-        comment="Which days have changes that are not built yet: those with built_seq < changed_seq.",
+        comment="Which days are out of date: those with built_seq < changed_seq, or built with another fingerprint.",
     )
     op.create_table(
         "visits",
