@@ -11,14 +11,14 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from datetime import timedelta
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from medscribe_pipeline.errors import ConfigError, ProviderContractError, Retriable
 from medscribe_pipeline.providers.budget import Clock, SystemClock
 from medscribe_pipeline.providers.credentials import is_token
 from medscribe_pipeline.providers.http import CredentialsError, HttpClient, Refused, Unsettled
-from medscribe_pipeline.warehouse.tokens import StoredTokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +35,25 @@ _MARGIN = timedelta(seconds=60)
 """An access token this close to its end is not used any more: the request may be slow to arrive."""
 _DEFAULT_LIFE_S = 3600.0
 _LONGEST_LIFE_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTokens:
+    """The state of one chain of refresh tokens. Its `repr` shows no secret.
+
+    Attributes:
+        seed_hash: SHA-256 (hex) of the configured refresh token the chain began with.
+        refresh_token: The next one to spend.
+        access_token: The newest one.
+        expires_at: When `access_token` ends. Aware UTC.
+        rotated_at: When the request that brought them was sent. Aware UTC.
+    """
+
+    seed_hash: str
+    refresh_token: str = field(repr=False)
+    access_token: str = field(repr=False)
+    expires_at: datetime
+    rotated_at: datetime
 
 
 class TokenStore(Protocol):
