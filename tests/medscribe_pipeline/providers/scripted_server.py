@@ -167,6 +167,7 @@ class ClientMaker:
     def __init__(self, server: ScriptedServer, clock: FakeClock) -> None:
         self._server = server
         self._clock = clock
+        self.url = server.url
         self._open: list[HttpClient] = []
 
     def __call__(self, *, base: str | None = None, auth: Any = None, stop: Any = None, **settings: Any) -> HttpClient:

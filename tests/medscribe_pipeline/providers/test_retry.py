@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator  # noqa: TC003 - read by nobody at run time, kept beside its use
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
@@ -17,6 +17,9 @@ from medscribe_pipeline.providers.retry import (
     judge_exception,
     judge_status,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 READ = Caller("clinic", "MEDSCRIBE_CLINIC_TOKEN", repeat=True, throttle_is_refusal=False, max_wait_s=60)

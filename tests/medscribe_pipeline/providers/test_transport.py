@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from medscribe_pipeline.errors import ConfigError, ProviderContractError
+from medscribe_pipeline.providers.transport import BodyTooLargeError, join_url, open_client, read_body
+from tests.medscribe_pipeline.providers.scripted_server import http_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def trickle() -> Iterator[bytes]:
+    """A body that never ends, a byte at a time."""
+    for _ in range(1_000_000):
+        yield b"x"
+
+
+def test_a_body_that_trickles_for_ever_ends_although_no_byte_is_late() -> None:
+    looks = iter(range(0, 10_000, 10))
+
+    with pytest.raises(httpx.ReadTimeout):
+        read_body(
+            httpx.Response(200, content=trickle()), max_bytes=10**9, patience_s=100, monotonic=lambda: next(looks)
+        )
+
+    assert next(looks) == 120
+
+
+def test_reading_stops_at_the_ceiling_not_at_the_end() -> None:
+    taken = 0
+
+    def counted() -> Iterator[bytes]:
+        nonlocal taken
+        for chunk in trickle():
+            taken += 1
+            yield chunk
+
+    with pytest.raises(BodyTooLargeError):
+        read_body(httpx.Response(200, content=counted()), max_bytes=50, patience_s=1, monotonic=lambda: 0)
+
+    assert taken == 51
+
+
+@pytest.mark.parametrize("base_url", ["", "clinic", "http://", "http://127.0.0.1:port", "http:///path"])
+def test_what_is_no_url_is_a_setting_to_change(base_url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        open_client("clinic", base_url, http_settings())
+
+    assert caught.value.code == "base_url"
+    assert caught.value.__context__ is None
+
+
+def test_a_ca_file_that_is_not_there_is_a_setting_to_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent/ca.pem")
+
+    with pytest.raises(ConfigError) as caught:
+        open_client("clinic", "https://clinic.example.org", http_settings())
+
+    assert "nonexistent" not in str(caught.value)
+
+
+def test_a_path_too_strange_for_a_url_is_a_broken_contract() -> None:
+    with pytest.raises(ProviderContractError) as caught:
+        join_url("https://clinic.example.org", "/notes/" + "x" * 70_000, [])
+
+    assert caught.value.code == "path"
