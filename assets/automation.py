@@ -6,9 +6,10 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 
 import dagster as dg
-from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from assets.days import COMPOSITIONS, DELIVERIES, DOCUMENT_REFERENCES, NOTES
+from assets.partitions import range_tags
 from assets.sources import source_keys
 from medscribe_pipeline.pipeline import due_days
 from medscribe_pipeline.settings import Settings
@@ -24,7 +25,7 @@ ASK_AGAIN_AFTER = timedelta(minutes=30)
 """A day whose run failed is asked for again after this time, without anybody resetting a cursor."""
 
 
-def jobs(settings: Settings) -> list[dg.UnresolvedAssetJobDefinition]:
+def jobs(settings: Settings) -> list[UnresolvedAssetJobDefinition]:
     """`sync` pulls all streams (where there are any); `build_days` maps, builds and delivers visit days."""
     stages = [NOTES, COMPOSITIONS, DOCUMENT_REFERENCES, *([DELIVERIES] if settings.ehr.enabled else [])]
     build = dg.define_asset_job(
@@ -89,8 +90,7 @@ def run_requests(days: Sequence[tuple[date, int]], now: datetime, *, one_run: bo
         first, last = part[0][0].isoformat(), part[-1][0].isoformat()
         key = hashlib.sha256(repr((part, attempt)).encode()).hexdigest()[:16]
         if one_run:
-            tags = {ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last}
-            yield dg.RunRequest(run_key=f"{first}/{last}/{newest}/{key}", tags=tags)
+            yield dg.RunRequest(run_key=f"{first}/{last}/{newest}/{key}", tags=range_tags(part[0][0], part[-1][0]))
         else:
             yield dg.RunRequest(run_key=f"{first}/{newest}/{key}", partition_key=first)
 

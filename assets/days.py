@@ -8,11 +8,12 @@ import dagster as dg
 
 from assets.partitions import backfill_policy, days_of, visit_days
 from assets.sources import source_keys
+from medscribe_pipeline.ehr.delivery import DeliveryReport, deliver_day
 from medscribe_pipeline.fhir.build import DocumentsReport, build_day, mapping_version
 from medscribe_pipeline.pipeline import finish_day
 from medscribe_pipeline.providers.build import NotesReport, build_notes, mapping_fingerprint
 from medscribe_pipeline.settings import Settings
-from resources import WarehouseResource, failures_told
+from resources import WarehouseResource, failures_told, open_fhir_client
 
 progress = logging.getLogger("medscribe_pipeline.progress")
 
@@ -49,7 +50,7 @@ def _notes_asset(settings: Settings) -> dg.AssetsDefinition:
         code_version=mapping_fingerprint(settings),
         description="Landed records of a visit day as normalised notes with sections, patient, clinician and state.",
     )
-    def scribe_notes(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
+    def scribe_notes(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
         rows: list[tuple[date, NotesReport]] = []
         with failures_told():
             for day in days_of(context):
@@ -105,7 +106,7 @@ def _documents_asset(settings: Settings) -> dg.AssetsDefinition:
     )
     def fhir_documents(
         context: dg.AssetExecutionContext, warehouse: WarehouseResource
-    ) -> Iterator[dg.MaterializeResult]:
+    ) -> Iterator[dg.MaterializeResult[None]]:
         rows: list[tuple[date, DocumentsReport]] = []
         with failures_told():
             for day in days_of(context):
@@ -134,6 +135,72 @@ def _documents_asset(settings: Settings) -> dg.AssetsDefinition:
             )
 
     return fhir_documents
+
+
+def _deliveries_asset(settings: Settings) -> dg.AssetsDefinition:
+    @dg.asset(
+        name=DELIVERIES,
+        deps=[COMPOSITIONS, DOCUMENT_REFERENCES],
+        partitions_def=visit_days(settings),
+        backfill_policy=backfill_policy(settings),
+        group_name="ehr",
+        kinds={"python", "fhir"},
+        owners=OWNERS,
+        tags={"phi": "true"},
+        pool=f"ehr.{settings.ehr.target}",
+        description="Documents of a visit day that may go out, filed in the EHR at most once; the rest held, with the reason.",
+    )
+    def ehr_deliveries(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
+        rows: list[DeliveryReport] = []
+        with (
+            failures_told(),
+            warehouse.warehouse.worker() as worker,
+            open_fhir_client(warehouse.settings) as client,
+        ):
+            for day in days_of(context):
+                progress.info("deliveries of %s", day)
+                rows.append(
+                    deliver_day(
+                        warehouse.warehouse,
+                        client,
+                        warehouse.settings.ehr,
+                        day,
+                        run_id=context.run_id,
+                        clock=warehouse.now,
+                        worker=worker,
+                    )
+                )
+                finish_day(warehouse.warehouse, warehouse.settings, day)
+        slowest = [report.latency_p95_s for report in rows if report.latency_p95_s is not None]
+        metadata: Metadata = {
+            "dagster/row_count": sum(report.delivered for report in rows),
+            "delivered": sum(report.delivered for report in rows),
+            "already_delivered": sum(report.already_delivered for report in rows),
+            "held": sum(sum(report.held.values()) for report in rows),
+            "rejected": sum(sum(report.rejected.values()) for report in rows),
+            "unknown": sum(sum(report.unknown.values()) for report in rows),
+            "planned": sum(report.planned for report in rows),
+            "requests": sum(report.requests for report in rows),
+            "latency_p95_s": round(max(slowest), 3) if slowest else 0.0,
+            "days": _table(
+                ("day", "delivered", "before", "held", "rejected", "unknown"),
+                [
+                    (
+                        report.day,
+                        report.delivered,
+                        report.already_delivered,
+                        sum(report.held.values()),
+                        sum(report.rejected.values()),
+                        sum(report.unknown.values()),
+                    )
+                    for report in rows
+                    if report.delivered or report.already_delivered or report.held or report.rejected or report.unknown
+                ],
+            ),
+        }
+        return dg.MaterializeResult(metadata=metadata)
+
+    return ehr_deliveries
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> dg.MetadataValue:

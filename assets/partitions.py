@@ -24,3 +24,11 @@ def backfill_policy(settings: Settings) -> dg.BackfillPolicy:
 def days_of(context: dg.AssetExecutionContext) -> list[date]:
     """The visit days this run builds, in order."""
     return [date.fromisoformat(key) for key in sorted(context.partition_keys)]
+
+
+def range_tags(first: date, last: date) -> dict[str, str]:
+    """The run tags by which Dagster runs a whole range of partitions in one run."""
+    return {
+        "dagster/asset_partition_range_start": first.isoformat(),
+        "dagster/asset_partition_range_end": last.isoformat(),
+    }

@@ -78,7 +78,7 @@ def _source_asset(settings: Settings, provider: Provider, stream: Stream) -> dg.
     )
     def source(
         context: dg.AssetExecutionContext, config: SyncConfig, warehouse: WarehouseResource
-    ) -> dg.MaterializeResult:
+    ) -> dg.MaterializeResult[None]:
         name = f"{provider.name} {stream.name}"
 
         def tell(report: PullReport) -> None:

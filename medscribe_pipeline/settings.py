@@ -61,15 +61,21 @@ def _config(prefix: str) -> SettingsConfigDict:
 class HttpSettings(BaseSettings):
     """How we behave towards any HTTP server; each provider and the EHR has its own copy of these."""
 
-    timeout_s: float = Field(30.0, gt=0, le=600, description="Longest wait for a connection, or between two bytes of an answer.")
+    timeout_s: float = Field(
+        30.0, gt=0, le=600, description="Longest wait for a connection, or between two bytes of an answer."
+    )
     connections: int = Field(4, ge=1, le=64, description="Connections, and threads, used at once.")
-    max_attempts: int = Field(6, ge=1, le=20, description="Tries of a request that may be repeated, the first included.")
+    max_attempts: int = Field(
+        6, ge=1, le=20, description="Tries of a request that may be repeated, the first included."
+    )
     max_wait_s: float = Field(
         60.0, ge=0, le=3600, description="Longest single wait. A `Retry-After` beyond it ends the run cleanly instead."
     )
     backoff_s: float = Field(0.5, ge=0, le=60, description="First ceiling of the jittered wait; doubles with each try.")
     max_body_bytes: int = Field(64_000_000, ge=1_000, description="Largest answer accepted, in bytes.")
-    requests_per_minute: int = Field(0, ge=0, description="Our own ceiling on the request rate; 0 leaves it to the server's headers.")
+    requests_per_minute: int = Field(
+        0, ge=0, description="Our own ceiling on the request rate; 0 leaves it to the server's headers."
+    )
 
 
 class ProviderSettings(HttpSettings):
@@ -77,7 +83,8 @@ class ProviderSettings(HttpSettings):
 
     max_pages: int = Field(100_000, ge=1, description="Pages read in one sync before we call it a loop and stop.")
     patient_system: UriText | None = Field(
-        None, description="Identifier system under which the EHR knows this provider's patient ids. Default: a system of the project."
+        None,
+        description="Identifier system under which the EHR knows this provider's patient ids. Default: a system of the project.",
     )
     practitioner_system: UriText | None = Field(
         None, description="The same for the provider's user (clinician) ids. Default: a system of the project."
@@ -101,7 +108,9 @@ class AskaraSettings(ProviderSettings):
         description="OAuth refresh token of the first authorisation. Single-use: its successors are kept in the warehouse. "
         "Set a new one to re-authorise.",
     )
-    token_url: HttpUrlText | None = Field(None, description="OAuth token endpoint. Default: `/oauth2/token` under the base URL.")
+    token_url: HttpUrlText | None = Field(
+        None, description="OAuth token endpoint. Default: `/oauth2/token` under the base URL."
+    )
     page_size: int = Field(100, ge=1, le=100, description="`itemsPerPage`; the API allows up to 100.")
     notes_by: Literal["list", "audio"] = Field(
         "list", description="`list` pages through `/notes`; `audio` asks `/notes` once for every changed audio."
@@ -143,12 +152,15 @@ class AudioScribeSettings(ProviderSettings):
     )
     first_page: int = Field(0, ge=0, description="Number of the first page.")
     stop_after_known_pages: int = Field(
-        0, ge=0, description="Stop once this many pages in a row held only known, unchanged sessions. 0 reads to the end, "
-        "the only way to see edits of old sessions."
+        0,
+        ge=0,
+        description="Stop once this many pages in a row held only known, unchanged sessions. 0 reads to the end, "
+        "the only way to see edits of old sessions.",
     )
     reviewed: bool = Field(
-        False, description="Say `true` only if your clinicians sign off every session in AudioScribe before it is pulled: "
-        "notes then count as validated. AudioScribe itself has no status."
+        False,
+        description="Say `true` only if your clinicians sign off every session in AudioScribe before it is pulled: "
+        "notes then count as validated. AudioScribe itself has no status.",
     )
 
     @property
@@ -165,11 +177,15 @@ class EhrSettings(HttpSettings):
     base_url: HttpUrlText | None = Field(None, description="FHIR R4 base URL of the EHR.")
     token: SecretStr | None = Field(None, description="Bearer token; none is sent without it.")
     target: str = Field(
-        "ehr", pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        "ehr",
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
         description="Name of this target in the delivery ledger. Keep it when the URL changes: it is how the ledger knows what is there.",
     )
     reconcile_after_s: float = Field(
-        2.0, ge=0, le=600, description="Wait before a delivery with unknown outcome is looked up, so that a slow server can finish."
+        2.0,
+        ge=0,
+        le=600,
+        description="Wait before a delivery with unknown outcome is looked up, so that a slow server can finish.",
     )
 
     @property
@@ -183,25 +199,34 @@ class Settings(BaseSettings):
 
     model_config = _config(PREFIX)
 
-    home: Path = Field(Path("~/.medscribe"), description="Folder of the embedded warehouse, the Dagster instance and the locks.")
+    home: Path = Field(
+        Path("~/.medscribe"), description="Folder of the embedded warehouse, the Dagster instance and the locks."
+    )
     warehouse_url: SecretStr | None = Field(
         None, description="SQLAlchemy URL of the warehouse. Default: SQLite, `warehouse.sqlite` under `MEDSCRIBE_HOME`."
     )
     account: str = Field(
-        "default", pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        "default",
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
         description="Name of the account whose credentials are set; part of every key. One code location serves one account.",
     )
     timezone: str = Field("UTC", description="IANA time zone of timestamps that name none, and of the visit day.")
     first_day: date = Field(date(2015, 1, 1), description="First visit-day partition. Older records count to this day.")
     fhir_base_uri: UriText = Field(
-        "https://medscribe-pipeline.github.io/fhir", description="Base of the identifier and code systems the project owns."
+        "https://medscribe-pipeline.github.io/fhir",
+        description="Base of the identifier and code systems the project owns.",
     )
-    lookback_s: int = Field(600, ge=0, description="How far behind the watermark a sync reads again, for records that arrive late.")
+    lookback_s: int = Field(
+        600, ge=0, description="How far behind the watermark a sync reads again, for records that arrive late."
+    )
     lag_s: int = Field(30, ge=0, description="The watermark stays at least this far behind the start of the sync.")
-    lock_timeout_s: float = Field(30.0, ge=0, description="How long a run waits for another run of the same stream to end.")
+    lock_timeout_s: float = Field(
+        30.0, ge=0, description="How long a run waits for another run of the same stream to end."
+    )
     schedule: str = Field("*/15 * * * *", description="Cron expression (in `MEDSCRIBE_TIMEZONE`) of the sync schedule.")
     backfill: Literal["single_run", "multi_run"] = Field(
-        "single_run", description="`single_run` builds a range of days in one run; `multi_run` one run a day, for a distributed launcher."
+        "single_run",
+        description="`single_run` builds a range of days in one run; `multi_run` one run a day, for a distributed launcher.",
     )
 
     askara: AskaraSettings = Field(default_factory=AskaraSettings, exclude=True)

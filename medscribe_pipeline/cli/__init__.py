@@ -19,9 +19,9 @@ WRONG_USAGE = 2
 
 def main() -> None:
     """Entry point of the command."""
-    from typer.exceptions import TyperException  # noqa: PLC0415  # importing this package alone must stay cheap
+    from typer.exceptions import TyperException
 
-    from medscribe_pipeline.cli.app import app  # noqa: PLC0415
+    from medscribe_pipeline.cli.app import app
 
     code: object = 0
     try:

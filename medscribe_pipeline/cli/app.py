@@ -49,8 +49,8 @@ def root(
 @app.command()
 def init(as_json: Json = False) -> None:  # typer's way to write a flag
     """Create the warehouse, or migrate it to this version."""
-    from medscribe_pipeline.cli.output import console, print_json  # noqa: PLC0415
-    from medscribe_pipeline.warehouse.store import SCHEMA_HEAD, Warehouse  # noqa: PLC0415
+    from medscribe_pipeline.cli.output import console, print_json
+    from medscribe_pipeline.warehouse.store import SCHEMA_HEAD, Warehouse
 
     settings = _settings()
     with Warehouse.open(settings, migrate=False) as warehouse:
@@ -70,8 +70,8 @@ def sync(
     as_json: Json = False,
 ) -> None:
     """Pull what changed, then build and deliver the visit days it touched."""
-    from medscribe_pipeline.cli import runner  # noqa: PLC0415
-    from medscribe_pipeline.cli.output import progress_shown  # noqa: PLC0415
+    from medscribe_pipeline.cli import runner
+    from medscribe_pipeline.cli.output import progress_shown
 
     settings = _settings()
     with _warehouse(settings) as warehouse:
@@ -94,8 +94,8 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Show what was pulled, what became of it, and what waits for somebody."""
-    from medscribe_pipeline.cli.output import console, print_json, status_json, status_tables  # noqa: PLC0415
-    from medscribe_pipeline.warehouse.reports import read_status  # noqa: PLC0415
+    from medscribe_pipeline.cli.output import console, print_json, status_json, status_tables
+    from medscribe_pipeline.warehouse.reports import read_status
 
     settings = _settings()
     with _warehouse(settings) as warehouse:
@@ -121,8 +121,8 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show one note: its sections, its FHIR documents and its delivery."""
-    from medscribe_pipeline.cli.output import print_json  # noqa: PLC0415
-    from medscribe_pipeline.cli.show import describe, render  # noqa: PLC0415
+    from medscribe_pipeline.cli.output import print_json
+    from medscribe_pipeline.cli.show import describe, render
 
     settings = _settings()
     with _warehouse(settings) as warehouse:
@@ -139,14 +139,14 @@ def import_visits(
     as_json: Json = False,
 ) -> None:
     """Import a visits manifest, all of it or nothing."""
-    from medscribe_pipeline.cli.output import console, print_json  # noqa: PLC0415
-    from medscribe_pipeline.providers.catalogue import PROVIDERS  # noqa: PLC0415
-    from medscribe_pipeline.visits import read_visits  # noqa: PLC0415
-    from medscribe_pipeline.warehouse import manifest  # noqa: PLC0415
-    from medscribe_pipeline.warehouse.days import DayRule  # noqa: PLC0415
+    from medscribe_pipeline.cli.output import console, print_json
+    from medscribe_pipeline.providers.catalogue import PROVIDERS
+    from medscribe_pipeline.visits import read_visits
+    from medscribe_pipeline.warehouse import manifest
+    from medscribe_pipeline.warehouse.days import DayRule
 
     settings = _settings()
-    rows = read_visits(file, zone=settings.zone, providers=tuple(PROVIDERS))
+    rows = read_visits(file, zone=settings.zone, known_providers=tuple(PROVIDERS))
     with _warehouse(settings) as warehouse:
         done = manifest.import_visits(warehouse, rows, days=DayRule.of(settings), now=datetime.now(UTC))
     if as_json:
@@ -167,7 +167,7 @@ def sandbox(
     ready_file: Annotated[Path | None, typer.Option(help="File to write the URLs to once it listens.")] = None,
 ) -> None:
     """Run the simulated providers and FHIR endpoint, on loopback only, until Ctrl-C."""
-    from medscribe_pipeline.cli.demo import run_sandbox  # noqa: PLC0415
+    from medscribe_pipeline.cli.demo import run_sandbox
 
     run_sandbox(port=port, state=state, faults=faults, ready_file=ready_file)
 
@@ -180,15 +180,15 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Run everything once against the sandbox: no account, nothing leaves this machine."""
-    from medscribe_pipeline.cli import demo as demonstration  # noqa: PLC0415
+    from medscribe_pipeline.cli import demo as demonstration
 
     raise typer.Exit(demonstration.run(ui_port=port if ui else None, fresh=fresh, as_json=as_json))
 
 
 def report(settings: Settings, warehouse: Warehouse, result: SyncResult, *, as_json: bool) -> int:
     """Prints what a sync did and where everything is now; returns the exit code."""
-    from medscribe_pipeline.cli.output import console, print_json, status_json, status_tables  # noqa: PLC0415
-    from medscribe_pipeline.warehouse.reports import read_status  # noqa: PLC0415
+    from medscribe_pipeline.cli.output import console, print_json, status_json, status_tables
+    from medscribe_pipeline.warehouse.reports import read_status
 
     found = read_status(warehouse, target=settings.ehr.target)
     code = result.exit_code or (1 if found.open_quarantine or found.troubled else 0)
@@ -211,7 +211,7 @@ def report(settings: Settings, warehouse: Warehouse, result: SyncResult, *, as_j
 
 def run_tables(result: SyncResult) -> list[Any]:
     """What this run did, stream by stream and stage by stage."""
-    from rich.table import Table  # noqa: PLC0415
+    from rich.table import Table
 
     pulled = Table(title="Pulled in this run", title_justify="left")
     pulled.add_column("stream")
@@ -224,13 +224,13 @@ def run_tables(result: SyncResult) -> list[Any]:
 
 
 def _settings() -> Settings:
-    from medscribe_pipeline.settings import Settings  # noqa: PLC0415
+    from medscribe_pipeline.settings import Settings
 
     return Settings.load()
 
 
 def _warehouse(settings: Settings) -> Warehouse:
-    from medscribe_pipeline.warehouse.store import Warehouse  # noqa: PLC0415
+    from medscribe_pipeline.warehouse.store import Warehouse
 
     return Warehouse.open(settings)
 
@@ -246,7 +246,7 @@ def _day(value: str | None) -> date | None:
 
 def _place(settings: Settings) -> str:
     """Where the warehouse is, without credentials."""
-    import sqlalchemy as sa  # noqa: PLC0415
+    import sqlalchemy as sa
 
     url = sa.make_url(settings.database_url)
     return url.database or "" if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)

@@ -99,12 +99,13 @@ def sync(
     started = time.monotonic()
     wanted = _wanted(settings, providers)
     warnings.filterwarnings("ignore", module="dagster")
-    import dagster as dg  # noqa: PLC0415  # a second of imports the other commands do without
+    import dagster as dg
 
-    from assets.automation import BUILD_JOB, SYNC_JOB, consecutive  # noqa: PLC0415
-    from assets.sources import SyncConfig, source_key  # noqa: PLC0415
-    from medscribe_pipeline.definitions import build_definitions  # noqa: PLC0415
-    from medscribe_pipeline.providers.catalogue import PROVIDERS  # noqa: PLC0415
+    from assets.automation import BUILD_JOB, SYNC_JOB, consecutive
+    from assets.partitions import range_tags
+    from assets.sources import SyncConfig, source_key
+    from medscribe_pipeline.definitions import build_definitions
+    from medscribe_pipeline.providers.catalogue import PROVIDERS
 
     config = SyncConfig(since=since, until=until, full_refresh=full_refresh)
     config.window(settings)  # A wrong time is told before anything starts.
@@ -128,11 +129,7 @@ def sync(
                 instance=instance,
                 run_config={"loggers": QUIET},
                 raise_on_error=False,
-                tags={
-                    "medscribe/trigger": "medscribe sync",
-                    "dagster/asset_partition_range_start": part[0][0].isoformat(),
-                    "dagster/asset_partition_range_end": part[-1][0].isoformat(),
-                },
+                tags={"medscribe/trigger": "medscribe sync", **range_tags(part[0][0], part[-1][0])},
             )
             result.days += len(part)
             _collect(run, result)

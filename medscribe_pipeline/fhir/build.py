@@ -138,7 +138,9 @@ def _build_batch(
         except MedscribeError as error:
             problems.append(_problem(warehouse, item, error, now, run_id))
             continue
-        healthy.append(quarantine_id(warehouse.account, STAGE, item.note.provider, item.note.stream, item.note.source_id))
+        healthy.append(
+            quarantine_id(warehouse.account, STAGE, item.note.provider, item.note.stream, item.note.source_id)
+        )
         rows.extend(
             {
                 "note_id": str(item.note.note_id),

@@ -19,6 +19,7 @@ line ends become `\\n`; blank lines around a text; of a heading its marks (`#`, 
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tomllib
 import unicodedata
@@ -35,7 +36,7 @@ from medscribe_pipeline.notes import NoteSection
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["Headings", "load_headings", "split_sections"]
+__all__ = ["Headings", "headings_version", "load_headings", "split_sections"]
 
 MAX_TITLE = 60
 """Characters of a line that can be a heading by its shape or by the words before its colon."""
@@ -187,7 +188,17 @@ def _ambiguous(path: str) -> ConfigError:
 
 @cache
 def _shipped() -> Headings:
-    return load_headings((resources.files("medscribe_pipeline.providers") / "headings.toml").read_text("utf-8"))
+    return load_headings(_shipped_toml())
+
+
+def _shipped_toml() -> str:
+    return (resources.files("medscribe_pipeline.providers") / "headings.toml").read_text("utf-8")
+
+
+@cache
+def headings_version() -> str:
+    """Short hash of the shipped data file: with another one, the same text may be split differently."""
+    return hashlib.sha256(_shipped_toml().encode()).hexdigest()[:12]
 
 
 def split_sections(text: str) -> tuple[NoteSection, ...]:

@@ -56,7 +56,9 @@ def mark_changed(warehouse: Warehouse, connection: sa.Connection, days: Mapping[
             sa.select(visit_days.c.visit_day, visit_days.c.built_seq).where(
                 visit_days.c.account == warehouse.account, visit_days.c.visit_day.in_(list(days))
             )
-        ).tuples()
+        )
+        .tuples()
+        .all()
     )
     fresh = [
         {"account": warehouse.account, "visit_day": day, "changed_seq": seq, "built_seq": 0}

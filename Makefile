@@ -1,0 +1,66 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# The demo keeps its warehouse, its Dagster instance and its simulated world here, apart from any real one.
+DEMO_HOME ?= $(CURDIR)/.medscribe-demo
+JOBS ?= auto
+
+.PHONY: help demo demo-again demo-fresh ui test check format docs lock clean
+
+help: ## Show what can be done
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+# Two stamps: what runs the connector, and what also tests it. Each is renewed when its lock file changes.
+$(VENV)/run.stamp: requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the locked dependencies ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/dev.stamp: requirements-dev.lock $(VENV)/run.stamp
+	@echo "Installing what tests and checks need ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+demo: $(VENV)/run.stamp ## Run everything against simulated providers and a simulated EHR; run again to see only changes
+	@MEDSCRIBE_HOME="$(DEMO_HOME)" $(BIN)/medscribe demo
+
+demo-again: demo ## The same, for people who look for it
+
+demo-fresh: $(VENV)/run.stamp ## Forget earlier demos and start from nothing
+	@MEDSCRIBE_HOME="$(DEMO_HOME)" $(BIN)/medscribe demo --fresh
+
+ui: $(VENV)/run.stamp ## Open the Dagster UI on the demo; Ctrl-C ends it
+	@MEDSCRIBE_HOME="$(DEMO_HOME)" $(BIN)/medscribe demo --ui
+
+test: $(VENV)/dev.stamp ## Run all tests
+	$(BIN)/python -m pytest -n $(JOBS)
+
+check: $(VENV)/dev.stamp ## Lint, types, layers, dead code, dependencies, generated docs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/vulture
+	$(BIN)/deptry .
+	$(BIN)/python -m docs.generate --check
+
+format: $(VENV)/dev.stamp ## Format the code and mend what can be mended by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/dev.stamp ## Write the generated pages of docs/ again
+	$(BIN)/python -m docs.generate
+
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header \
+	--no-emit-index-url --no-emit-find-links --extra ui --extra postgres
+lock: ## Resolve the dependencies again (needs uv)
+	$(LOCK) --upgrade pyproject.toml -o requirements.lock
+	$(LOCK) --upgrade --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+
+clean: ## Remove the environment, caches and the demo
+	rm -rf $(VENV) $(DEMO_HOME) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
