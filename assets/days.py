@@ -148,7 +148,7 @@ def _deliveries_asset(settings: Settings) -> dg.AssetsDefinition:
         owners=OWNERS,
         tags={"phi": "true"},
         pool=f"ehr.{settings.ehr.target}",
-        description="Documents of a visit day that may go out, filed in the EHR at most once; the rest held, with the reason.",
+        description="Documents of a visit day, filed in the EHR at most once; what may not go out is held, with the reason.",
     )
     def ehr_deliveries(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
         rows: list[DeliveryReport] = []

@@ -187,7 +187,7 @@ def demo(
 
 def report(settings: Settings, warehouse: Warehouse, result: SyncResult, *, as_json: bool) -> int:
     """Prints what a sync did and where everything is now; returns the exit code."""
-    from medscribe_pipeline.cli.output import console, print_json, status_json, status_tables
+    from medscribe_pipeline.cli.output import console, print_json, run_summary, status_json, status_tables
     from medscribe_pipeline.warehouse.reports import read_status
 
     found = read_status(warehouse, target=settings.ehr.target)
@@ -198,8 +198,7 @@ def report(settings: Settings, warehouse: Warehouse, result: SyncResult, *, as_j
         run |= {"failures": failures, "duration_s": round(result.duration_s, 3), "exit_code": code}
         print_json({"run": run, "status": status_json(found)})
         return code
-    for table in run_tables(result):
-        console.print(table)
+    run_summary(result)
     for table in status_tables(found):
         console.print(table)
     for failure in result.failures:
@@ -207,20 +206,6 @@ def report(settings: Settings, warehouse: Warehouse, result: SyncResult, *, as_j
         console.print(failure.message, markup=False, highlight=False)
     console.print(f"Took {result.duration_s:.1f} s. Warehouse: {_place(settings)}", highlight=False, soft_wrap=True)
     return code
-
-
-def run_tables(result: SyncResult) -> list[Any]:
-    """What this run did, stream by stream and stage by stage."""
-    from rich.table import Table
-
-    pulled = Table(title="Pulled in this run", title_justify="left")
-    pulled.add_column("stream")
-    columns = ("pages", "records_seen", "new", "changed", "unchanged", "quarantined", "requests", "retries")
-    for name in columns:
-        pulled.add_column(name.replace("_", " "), justify="right")
-    for name, facts in result.sources.items():
-        pulled.add_row(name, *(str(facts.get(column, 0)) for column in columns))
-    return [pulled]
 
 
 def _settings() -> Settings:

@@ -10,15 +10,17 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import orjson
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from medscribe_pipeline.cli.runner import SyncResult
     from medscribe_pipeline.warehouse.reports import Status
 
-__all__ = ["console", "print_json", "progress_shown", "status_json", "status_tables"]
+__all__ = ["console", "print_json", "progress_shown", "run_summary", "status_json", "status_tables"]
 
 HEARTBEAT_S = 10.0
 
@@ -105,9 +107,42 @@ def status_json(status: Status) -> dict[str, Any]:
     }
 
 
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+
+
+def run_summary(result: SyncResult) -> None:
+    """What one sync pulled, built and delivered."""
+    pulled = _table("Pulled in this run")
+    pulled.add_column("stream", no_wrap=True)
+    columns = {
+        "pages": "pages",
+        "records_seen": "seen",
+        "new": "new",
+        "changed": "changed",
+        "unchanged": "same",
+        "quarantined": "bad",
+        "requests": "requests",
+        "retries": "retries",
+    }
+    for title in columns.values():
+        pulled.add_column(title, justify="right")
+    for name, facts in result.sources.items():
+        pulled.add_row(name, *(str(facts.get(column, 0) or "·") for column in columns))
+    console.print(pulled)
+    notes = result.stages.get("scribe_notes", {})
+    documents = result.stages.get("fhir_document_references", {})
+    sent = result.stages.get("ehr_deliveries")
+    mapped, built = notes.get("looked_at", 0), documents.get("built", 0)
+    line = f"{result.days} visit days built: {mapped} records mapped, {built} notes to FHIR"
+    if sent is not None:
+        line += f", {sent['delivered']} delivered now, {sent['already_delivered']} already there and not sent again"
+    console.print(line + ".", highlight=False)
+
+
 def status_tables(status: Status) -> list[Table]:
     """The status for a person: one table of what is where, one of why something stopped."""
-    main = Table(title="Where everything is", title_justify="left")
+    main = _table("Where everything is")
     main.add_column("")
     names = list(status.providers)
     for name in names:
@@ -131,7 +166,7 @@ def status_tables(status: Status) -> list[Table]:
         row("  waiting", [sum(p.deliveries[kind, s] for s in ("planned", "claimed", "sent")) for p in each])
     row("quarantined", [p.quarantined.total() for p in each])
 
-    why = Table(title="What did not go on, and why", title_justify="left")
+    why = _table("What did not go on, and why")
     for column in ("provider", "what", "why", "count"):
         why.add_column(column, justify="right" if column == "count" else "left")
     for p in each:

@@ -26,6 +26,8 @@ INSTANCE = """\
 # Written by medscribe. deploy/dagster.yaml of the project has the settings for production.
 telemetry:
   enabled: false
+nux:
+  enabled: false
 """
 
 # The worst of several failures decides the exit code: a person must act first on settings, then on connections.
@@ -144,7 +146,8 @@ QUIET = {"console": {"config": {"log_level": "CRITICAL"}}}
 def _wanted(settings: Settings, providers: Sequence[str]) -> list[str]:
     if not settings.providers:
         raise ConfigError(
-            "No provider is configured; set MEDSCRIBE_AUDIOSCRIBE_TOKEN or MEDSCRIBE_ASKARA_TOKEN, or try `medscribe demo`",
+            "No provider is configured; set MEDSCRIBE_AUDIOSCRIBE_TOKEN or MEDSCRIBE_ASKARA_TOKEN, "
+            "or try `medscribe demo`",
             code="no_provider",
         )
     missing = [name for name in providers if name not in settings.providers]
