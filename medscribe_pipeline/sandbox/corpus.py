@@ -242,9 +242,10 @@ def _add_audio(items: Items, known: Items, seed: int, n: int, recorded_at: datet
     rng = dice(seed, "audio", n)
     recorded_at += timedelta(seconds=rng.randrange(60))
     changed_at = recorded_at + timedelta(seconds=rng.randrange(120, 5400))
-    if _falls(n, every=5, on=1):
-        # Whole hours, so that several records share one `updatedAt` and only the uuid tells their order.
-        changed_at = changed_at.replace(minute=0, second=0) + timedelta(hours=1)
+    end_of_day = recorded_at.replace(hour=20, minute=0, second=0)
+    if end_of_day > changed_at and (_falls(n, every=5, on=1) or _falls(n, every=5, on=2)):
+        # Signed off together in the evening: several records share one `updatedAt`, and only the uuid orders them.
+        changed_at = end_of_day
     archived_at = changed_at + timedelta(minutes=20) if _falls(n, every=12, on=4) else None
     step = _STEPS[n % len(_STEPS)]
     audio: Record = {
@@ -274,7 +275,7 @@ def _session(known: Items, seed: int, n: int, recorded_at: datetime) -> Record:
     patient = rng.choice(list(known.patients))
     consultation = rng.choice(consultations())
     text = write(consultation, _name_of(known, patient), f"s{n:04d}", rng)
-    note = quirk(_QUIRK_NAMES[n // 6 % len(_QUIRK_NAMES)], text.note) if _falls(n, every=6, on=4) else text.note
+    note = quirk(_QUIRK_NAMES[n // 5 % len(_QUIRK_NAMES)], text.note) if _falls(n, every=5, on=4) else text.note
     # The vendor does not say in which zone its times are: some name one, some are the clinic's wall clock.
     written = (
         recorded_at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
