@@ -9,6 +9,7 @@ simply delivered again. A day where nothing changed writes nothing and asks nobo
 from __future__ import annotations
 
 import logging
+import math
 import statistics
 import time
 from collections import Counter
@@ -240,7 +241,7 @@ def _report(
         unknown=reasons[State.UNKNOWN],
         requests=requests,
         latency_median_s=statistics.median(seconds) if seconds else None,
-        latency_p95_s=seconds[int(0.95 * (len(seconds) - 1))] if seconds else None,
+        latency_p95_s=seconds[math.ceil(0.95 * len(seconds)) - 1] if seconds else None,
     )
 
 

@@ -110,7 +110,7 @@ def _note_identifiers(warehouse: Warehouse, chunk: Sequence[Entry]) -> dict[str,
         fhir_documents.c.note_id.in_([entry.key.note_id for entry in chunk]),
     )
     with warehouse.read() as connection:
-        rows = connection.execute(query).tuples().all()
+        rows = connection.execute(query).all()
     return {note_id: (each["identifier"]["system"], each["identifier"]["value"]) for note_id, each in rows}
 
 

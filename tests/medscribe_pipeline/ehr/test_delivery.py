@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import logging
+import time
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +15,7 @@ from tests.medscribe_pipeline.ehr.clinic import edited, note
 from tests.medscribe_pipeline.ehr.fake_ehr import BROKEN, CUT, Fault
 
 if TYPE_CHECKING:
+    from medscribe_pipeline.ehr import DeliveryReport
     from medscribe_pipeline.notes import ScribeNote
     from tests.medscribe_pipeline.ehr.clinic import Clinic
     from tests.medscribe_pipeline.ehr.fake_ehr import FakeEhr, Resource
@@ -443,3 +447,75 @@ def test_progress_counts_up_to_the_whole(clinic: Clinic) -> None:
 
     assert seen[-1] == (5, 5)
     assert seen == sorted(seen)
+
+
+def test_what_another_live_run_has_in_hand_is_left_to_it(clinic: Clinic, ehr: FakeEhr) -> None:
+    clinic.write(note(1), note(2, patient="q"))
+    reports: list[DeliveryReport] = []
+
+    def meanwhile(reached: str) -> None:
+        if reached == "marked_sent" and not reports:
+            reports.append(clinic.deliver())
+
+    outer = clinic.deliver(checkpoint=meanwhile)
+
+    assert (reports[0].in_flight, reports[0].delivered, reports[0].complete) == (2, 0, False)
+    assert outer.delivered == 2
+    assert ehr.seen["POST"] == 2
+
+
+def test_a_note_edited_after_its_claim_leaves_in_its_new_words_only(clinic: Clinic, ehr: FakeEhr) -> None:
+    clinic.write(note(1))
+    second = edited(note(1), "Cough for a week.")
+
+    def meanwhile(reached: str) -> None:
+        if reached == "claimed" and clinic.ledger() == 2:
+            clinic.write(second)
+
+    first = clinic.deliver(checkpoint=meanwhile)
+    report = clinic.deliver()
+
+    assert (first.delivered, report.delivered) == (0, 1)
+    assert holds(ehr, second)
+    assert versions(ehr) == ["1", "1"]
+
+
+def test_a_note_withdrawn_between_plan_and_claim_stays_here(clinic: Clinic, ehr: FakeEhr) -> None:
+    clinic.with_ehr(connections=1)
+    notes = [note(number, patient="one") for number in range(1, 20)]
+    clinic.write(*notes)
+
+    def meanwhile(reached: str) -> None:
+        if reached == "claimed" and clinic.now < drafted_at:
+            clinic.write(note(19, state=NoteState.DRAFT))
+
+    drafted_at = clinic.now + timedelta(seconds=30)
+    clinic.deliver(checkpoint=meanwhile)
+
+    assert holds(ehr, *notes[:-1])
+
+
+def test_nothing_of_a_patient_is_logged_or_raised(
+    clinic: Clinic, ehr: FakeEhr, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    clinic.write(note(1, "Secretive cough.", patient="mrn-4711"), note(2, "Secretive cough.", patient="mrn-4712"))
+    ehr.faults.extend([Fault(status=422), CUT])
+
+    report = clinic.deliver()
+
+    assert report.rejected
+    for secret in ("Secretive", "mrn-47", "Testperson", str(note(1).note_id), "identifier="):
+        assert secret not in caplog.text
+        assert secret not in repr(report)
+
+
+def test_latencies_are_summarised(clinic: Clinic, ehr: FakeEhr) -> None:
+    clinic.write(note(1), note(2, patient="q"))
+    ehr.before_transaction = lambda: time.sleep(0.05)
+
+    report = clinic.deliver()
+
+    assert report.latency_median_s is not None
+    assert report.latency_p95_s is not None
+    assert 0.05 <= report.latency_median_s <= report.latency_p95_s

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medscribe_pipeline.ehr.ledger import MOVES, Entry, Key, State
+from medscribe_pipeline.ehr.plan import Decision, NoteFacts, decide, hold_reason, may_claim, newest_delivered
+from medscribe_pipeline.notes import NoteState
+from tests.medscribe_pipeline.ehr.clinic import DAY, NOW
+
+NOTE_ID = str(uuid.uuid4())
+IN_DOUBT = (State.CLAIMED, State.SENT, State.UNKNOWN)
+REASONS = {State.HELD: "not_validated", State.REJECTED: "refused", State.UNKNOWN: "timeout"}
+
+
+def facts(
+    version: str = "v2",
+    *,
+    state: str = NoteState.VALIDATED,
+    seq: int = 5,
+    patient: str | None = "s|p",
+    built_at: datetime | None = NOW,
+) -> NoteFacts:
+    return NoteFacts(NOTE_ID, state, version, seq, DAY, patient, built_at)
+
+
+def entry(version: str, state: State, *, seq: int = 1, settled_at: datetime | None = NOW) -> Entry:
+    settled = settled_at if state in (State.DELIVERED, State.REJECTED, State.UNKNOWN) else None
+    worker = "w1" if state in (State.CLAIMED, State.SENT) else None
+    return Entry(Key("ehr", NOTE_ID, version), state, REASONS.get(state), seq, DAY, 0, worker, settled, {})
+
+
+NOTES = st.builds(
+    facts,
+    st.sampled_from(["v1", "v2", "v3"]),
+    state=st.sampled_from([str(each) for each in NoteState]),
+    seq=st.integers(1, 6),
+    patient=st.sampled_from([None, "s|p"]),
+    built_at=st.sampled_from([None, NOW - timedelta(hours=1), NOW + timedelta(hours=1)]),
+)
+ENTRIES = st.lists(
+    st.builds(entry, st.sampled_from(["v1", "v2", "v3"]), st.sampled_from(list(State)), seq=st.integers(1, 6)),
+    unique_by=lambda each: each.key,
+    max_size=3,
+)
+
+
+def apply(listed: list[Entry], decisions: list[Decision]) -> list[Entry]:
+    """The ledger after these decisions; every one of them must be a move the ledger allows."""
+    by_key = {each.key: each for each in listed}
+    for each in decisions:
+        if each.move == "add":
+            assert each.key not in by_key
+            state = State.HELD if each.reason else State.PLANNED
+            by_key[each.key] = Entry(each.key, state, each.reason, each.source_seq, each.visit_day, 0, None, None, {})
+            continue
+        before, move = by_key[each.key], MOVES[each.move]
+        assert before.state in move.sources
+        settled = None if each.move == "plan_again" else before.settled_at
+        by_key[each.key] = replace(
+            before,
+            state=move.target,
+            settled_at=settled,
+            source_seq=each.source_seq,
+            visit_day=each.visit_day,
+            reason=each.reason,
+        )
+    return list(by_key.values())
+
+
+@settings(max_examples=400, deadline=None)
+@given(note=NOTES, listed=ENTRIES)
+def test_deciding_is_allowed_settles_at_once_and_never_lets_out_what_must_stay(
+    note: NoteFacts, listed: list[Entry]
+) -> None:
+    decisions = decide("ehr", note, listed)
+    after = apply(listed, decisions)
+
+    assert decide("ehr", note, after) == []
+    planned = [each for each in after if each.state is State.PLANNED]
+    for each in (each for each in planned if may_claim(note, each, after)):
+        assert each.key.version == note.version
+        assert note.state in (NoteState.VALIDATED, NoteState.RETRACTED)
+        assert note.patient
+        assert note.built_at
+        assert not any(other.state in IN_DOUBT for other in after)
+        assert not any(other.state is State.DELIVERED and other.source_seq > note.source_seq for other in after)
+        if note.state == NoteState.RETRACTED:
+            assert newest_delivered(after) is not None
+    assert sum(may_claim(note, each, after) for each in planned) <= 1
+
+
+@pytest.mark.parametrize(
+    ("note", "maybe_there", "reason"),
+    [
+        (facts(), False, None),
+        (facts(state=NoteState.DRAFT), False, "not_validated"),
+        (facts(state=NoteState.DRAFT), True, "not_validated"),
+        (facts(state=NoteState.FAILED), False, "not_validated"),
+        (facts(state="some state of tomorrow"), False, "not_validated"),
+        (facts(patient=None), False, "patient_unknown"),
+        (facts(state=NoteState.RETRACTED), False, "retracted_before_delivery"),
+        (facts(state=NoteState.RETRACTED), True, None),
+        (facts(state=NoteState.RETRACTED, patient=None), True, "patient_unknown"),
+    ],
+)
+def test_why_a_note_is_held(note: NoteFacts, maybe_there: bool, reason: str | None) -> None:
+    assert hold_reason(note, maybe_there=maybe_there) == reason
+
+
+@pytest.mark.parametrize("state", [State.DELIVERED, State.UNKNOWN, State.SENT, State.CLAIMED])
+def test_a_retraction_follows_a_version_that_may_be_there(state: State) -> None:
+    retracted = facts(state=NoteState.RETRACTED)
+
+    (decision,) = decide("ehr", retracted, [entry("v1", state)])
+
+    assert (decision.move, decision.reason) == ("add", None)
+
+
+@pytest.mark.parametrize("state", [State.PLANNED, State.HELD, State.REJECTED])
+def test_a_retraction_of_what_never_arrived_is_held(state: State) -> None:
+    retracted = facts(state=NoteState.RETRACTED)
+
+    decision = decide("ehr", retracted, [entry("v1", state)])[-1]
+
+    assert (decision.move, decision.reason) == ("add", "retracted_before_delivery")
+
+
+@pytest.mark.parametrize("state", IN_DOUBT)
+def test_a_version_waits_while_an_earlier_one_is_in_doubt(state: State) -> None:
+    own = entry("v2", State.PLANNED, seq=5)
+
+    assert may_claim(facts(), own, [own])
+    assert not may_claim(facts(), own, [own, entry("v1", state)])
+
+
+def test_a_note_without_documents_of_its_version_is_not_entered() -> None:
+    assert decide("ehr", facts(built_at=None), []) == []
+
+
+def test_a_ledger_ahead_of_the_notes_is_left_alone() -> None:
+    assert decide("ehr", facts("v1", seq=3), [entry("v1", State.PLANNED), entry("v2", State.DELIVERED, seq=4)]) == []
+
+
+def test_of_two_versions_with_one_sequence_the_later_settled_stands() -> None:
+    older, newer = entry("v1", State.DELIVERED), entry("v2", State.DELIVERED, settled_at=NOW + timedelta(seconds=1))
+
+    assert newest_delivered([newer, older]) is newer
+    assert [each.move for each in decide("ehr", facts("v1", seq=1), [older, newer])] == ["plan_again"]
