@@ -37,8 +37,8 @@ from medscribe_pipeline.providers.transport import (
     MAX_REDIRECTS,
     REDIRECTS,
     BodyTooLargeError,
+    Lanes,
     join_url,
-    open_client,
     read_body,
     redirect_target,
 )
@@ -155,7 +155,7 @@ class HttpClient:
         # At INFO these two print URLs, at DEBUG headers.
         for noisy in ("httpx", "httpcore"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
-        self._client = open_client(name, self._base_url, settings)
+        self._lanes = Lanes(name, self._base_url, settings)
 
     def __enter__(self) -> Self:
         """The client itself; leaving closes its connections."""
@@ -167,7 +167,7 @@ class HttpClient:
 
     def close(self) -> None:
         """Closes the connections."""
-        self._client.close()
+        self._lanes.close()
 
     def get_json(self, path: str, params: Sequence[tuple[str, str]] = ()) -> Answer:
         """Reads `path`; see `request` for what it raises."""
@@ -269,14 +269,12 @@ class HttpClient:
         sent_at = self._clock.now()
         self.stats.add(requests=1)
         try:
-            request = self._client.build_request(
-                call.method, url, headers={**credentials, **call.headers}, content=call.content
-            )
-            response = self._client.send(request, stream=True)
-            try:
+            headers = {**credentials, **call.headers}
+            with (
+                self._lanes.borrow() as lane,
+                lane.stream(call.method, url, headers=headers, content=call.content) as response,
+            ):
                 raw = self._read(response)
-            finally:
-                response.close()
         except BodyTooLargeError:
             message = "The answer is larger than MAX_BODY_BYTES allows."
             return unreadable("body_too_large", message, call.caller, again=False)

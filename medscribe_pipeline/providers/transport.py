@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import queue
 from typing import TYPE_CHECKING
 
 import httpx
@@ -12,12 +13,13 @@ from medscribe_pipeline import __version__
 from medscribe_pipeline.errors import ConfigError, ProviderContractError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    import ssl
+    from collections.abc import Callable, Iterator, Sequence
 
     from medscribe_pipeline.providers.answers import Answer
     from medscribe_pipeline.settings import HttpSettings
 
-__all__ = ["MAX_REDIRECTS", "REDIRECTS", "BodyTooLargeError", "join_url", "open_client", "read_body", "redirect_target"]
+__all__ = ["MAX_REDIRECTS", "REDIRECTS", "BodyTooLargeError", "Lanes", "join_url", "read_body", "redirect_target"]
 
 MAX_REDIRECTS = 3
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -31,37 +33,82 @@ class BodyTooLargeError(Exception):
     """Reading stopped at the ceiling. Never leaves the client."""
 
 
-def open_client(name: str, base_url: str, settings: HttpSettings) -> httpx.Client:
-    """The connection pool behind a client. TLS verification is on, and no setting turns it off.
+class Lanes:
+    """As many connections as the settings allow, each used by one thread at a time.
+
+    A pool shared by threads would be httpx's own way. But httpcore takes an idle connection on which bytes arrive
+    for one the server has closed, and it may look just when another thread has begun to use that connection: it
+    then closes it under that thread's hands. With more threads than connections that was one request in sixty over
+    loopback, and for a write each of them is an unknown outcome. So every lane is a client with a single
+    connection, borrowed for one exchange.
+
+    Args:
+        name: Name of the client, for messages.
+        base_url: Where the lanes lead; used to tell a server of this machine.
+        settings: Limits and timeouts.
 
     Raises:
         ConfigError: `base_url` is no URL, or a proxy or CA file named by the environment cannot be used.
     """
-    client: httpx.Client | None = None
-    # These errors quote URLs and paths, so nothing is raised while one of them is being handled.
-    with contextlib.suppress(httpx.InvalidURL, UnicodeError, ValueError, OSError):
-        host = httpx.URL(base_url).host
-        client = httpx.Client(
-            base_url=base_url,
-            headers={
-                "Accept": "application/json",
-                "Accept-Encoding": "gzip, deflate",
-                "User-Agent": f"medscribe-pipeline/{__version__}",
-            },
-            timeout=httpx.Timeout(settings.timeout_s),
-            limits=httpx.Limits(max_connections=settings.connections, max_keepalive_connections=settings.connections),
-            follow_redirects=False,
-            verify=True,
-            # The environment's proxy is not asked for this machine's own servers, whatever NO_PROXY says.
-            mounts={f"all://{f'[{host}]' if ':' in host else host}": None} if _is_loopback(host) else {},
-        )
-    if client is None or not client.base_url.host:
-        raise ConfigError(
-            "The base URL is no URL, or a proxy or CA file named by the environment cannot be used.",
-            code="base_url",
-            context={"client": name},
-        )
-    return client
+
+    def __init__(self, name: str, base_url: str, settings: HttpSettings) -> None:
+        self.timeout_s = settings.timeout_s
+        self._all: list[httpx.Client] = []
+        # Last in, first out: under little load few connections stay open, and those stay warm.
+        self._free: queue.LifoQueue[httpx.Client] = queue.LifoQueue()
+        host = ""
+        # These errors quote URLs and paths, so nothing is raised while one of them is being handled.
+        with contextlib.suppress(httpx.InvalidURL, UnicodeError, ValueError, OSError):
+            host = httpx.URL(base_url).host
+            # TLS verification is on, and no setting turns it off. Reading the CA file is slow: once for all lanes.
+            trust = httpx.create_ssl_context()
+            self._all.extend(_open_lane(host, settings, trust) for _ in range(settings.connections))
+        if not host or not self._all:
+            self.close()
+            raise ConfigError(
+                "The base URL is no URL, or a proxy or CA file named by the environment cannot be used.",
+                code="base_url",
+                context={"client": name},
+            )
+        for lane in self._all:
+            self._free.put(lane)
+
+    @contextlib.contextmanager
+    def borrow(self) -> Iterator[httpx.Client]:
+        """A lane of one's own, for one exchange.
+
+        Raises:
+            httpx.PoolTimeout: None became free in time.
+        """
+        try:
+            lane = self._free.get(timeout=self.timeout_s)
+        except queue.Empty:
+            raise httpx.PoolTimeout("no lane is free") from None
+        try:
+            yield lane
+        finally:
+            self._free.put(lane)
+
+    def close(self) -> None:
+        """Closes all connections."""
+        for lane in self._all:
+            lane.close()
+
+
+def _open_lane(host: str, settings: HttpSettings, trust: ssl.SSLContext) -> httpx.Client:
+    return httpx.Client(
+        headers={
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip, deflate",
+            "User-Agent": f"medscribe-pipeline/{__version__}",
+        },
+        timeout=httpx.Timeout(settings.timeout_s),
+        limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
+        follow_redirects=False,
+        verify=trust,
+        # The environment's proxy is not asked for this machine's own servers, whatever NO_PROXY says.
+        mounts={f"all://{f'[{host}]' if ':' in host else host}": None} if _is_loopback(host) else {},
+    )
 
 
 def _is_loopback(host: str) -> bool:

@@ -88,6 +88,7 @@ class ScriptedServer:
 
     def __init__(self) -> None:
         self.seen: list[Seen] = []
+        self.connections = 0
         self.script: list[Reply | Hangup] = [Reply()]
         self.responder: Callable[[Seen], Reply | Hangup] | None = None
         self._lock = threading.Lock()
@@ -95,6 +96,13 @@ class ScriptedServer:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            # Head and body are written apart; without this each answer waits 40 ms for an acknowledgement.
+            disable_nagle_algorithm = True
+
+            def setup(self) -> None:
+                super().setup()
+                with server._lock:
+                    server.connections += 1
 
             def do_GET(self) -> None:
                 server._answer(self)

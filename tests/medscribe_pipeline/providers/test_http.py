@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 
 from medscribe_pipeline import __version__
@@ -16,7 +15,7 @@ from medscribe_pipeline.providers.http import BearerToken, Unsettled
 from tests.medscribe_pipeline.providers.scripted_server import START, Hangup, Reply, unused_port
 
 if TYPE_CHECKING:
-    from tests.medscribe_pipeline.providers.scripted_server import ClientMaker, FakeClock, ScriptedServer, Seen
+    from tests.medscribe_pipeline.providers.scripted_server import ClientMaker, FakeClock, ScriptedServer
 
 
 def test_a_read_is_sent_as_asked_with_our_own_name(server: ScriptedServer, make_client: ClientMaker) -> None:
@@ -206,7 +205,7 @@ def test_a_full_pool_is_no_lost_write(server: ScriptedServer, make_client: Clien
         busy = pool.submit(client.get_json, "/slow")
         assert entered.wait(5)
         # Only now: the request that holds the connection is to be waited for.
-        client._client.timeout = httpx.Timeout(0.2)
+        client._lanes.timeout_s = 0.2
 
         with pytest.raises(Retriable) as caught:
             client.request("POST", "/", json={}, repeat=False)
@@ -275,15 +274,15 @@ def test_a_read_nobody_can_read_is_a_broken_contract(
     assert len(server.seen) == tries
 
 
-def test_many_threads_share_a_client_and_its_counters(server: ScriptedServer, make_client: ClientMaker) -> None:
-    def answer(seen: Seen) -> Reply:
-        return Reply(body=b"[1]" if seen.path == "/ok" else b"{}")
-
-    server.responder = answer
-    client = make_client(connections=4)
+def test_threads_share_connections_and_never_break_each_others(
+    server: ScriptedServer, make_client: ClientMaker
+) -> None:
+    server.reply(Reply(body=b"[1]"))
+    client = make_client(connections=4, max_attempts=1)
 
     with ThreadPoolExecutor(8) as pool:
-        bodies = [answer.body for answer in pool.map(client.get_json, ["/ok"] * 40)]
+        bodies = [answer.body for answer in pool.map(client.get_json, ["/ok"] * 400)]
 
-    assert bodies == [[1]] * 40
-    assert (client.stats.requests, client.stats.bytes, client.stats.retries) == (40, 120, 0)
+    assert bodies == [[1]] * 400
+    assert (client.stats.requests, client.stats.bytes, client.stats.retries) == (400, 1200, 0)
+    assert server.connections <= 4

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from medscribe_pipeline.errors import ConfigError, ProviderContractError
-from medscribe_pipeline.providers.transport import BodyTooLargeError, join_url, open_client, read_body
+from medscribe_pipeline.providers.transport import BodyTooLargeError, Lanes, join_url, read_body
 from tests.medscribe_pipeline.providers.scripted_server import http_settings
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def test_reading_stops_at_the_ceiling_not_at_the_end() -> None:
 @pytest.mark.parametrize("base_url", ["", "clinic", "http://", "http://127.0.0.1:port", "http:///path"])
 def test_what_is_no_url_is_a_setting_to_change(base_url: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        open_client("clinic", base_url, http_settings())
+        Lanes("clinic", base_url, http_settings())
 
     assert caught.value.code == "base_url"
     assert caught.value.__context__ is None
@@ -58,7 +58,7 @@ def test_a_ca_file_that_is_not_there_is_a_setting_to_change(monkeypatch: pytest.
     monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent/ca.pem")
 
     with pytest.raises(ConfigError) as caught:
-        open_client("clinic", "https://clinic.example.org", http_settings())
+        Lanes("clinic", "https://clinic.example.org", http_settings())
 
     assert "nonexistent" not in str(caught.value)
 
