@@ -37,5 +37,9 @@ def failures_told() -> Iterator[None]:
         )
     else:
         return
-    # Outside the handlers, so that the original is not even the context of what Dagster stores.
-    raise told
+    # A `with` block handles the original while it leaves: without `from None`, and without forgetting it, Dagster would
+    # store the original as the context of what we tell.
+    try:
+        raise told from None
+    finally:
+        told.__context__ = None
