@@ -66,9 +66,7 @@ def schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     default_status=dg.DefaultSensorStatus.STOPPED,
     description="Asks for the visit days that landed changes touched: one indexed query, no provider is called.",
 )
-def changed_days(
-    context: dg.SensorEvaluationContext, warehouse: WarehouseResource
-) -> Iterator[dg.RunRequest | dg.SkipReason]:
+def changed_days(warehouse: WarehouseResource) -> Iterator[dg.RunRequest | dg.SkipReason]:
     """Requests the outdated days, oldest first."""
     with failures_told():
         days = due_days(warehouse.warehouse, warehouse.settings, limit=DAYS_PER_TICK)

@@ -1,8 +1,7 @@
 """The assets of a visit day: notes, FHIR documents, deliveries. Partitioned by day, idempotent, rebuildable."""
 
 import logging
-from collections.abc import Iterator, Sequence
-from datetime import date
+from collections.abc import Iterator, Mapping
 
 import dagster as dg
 
@@ -10,6 +9,7 @@ from assets.partitions import backfill_policy, days_of, visit_days
 from assets.sources import source_keys
 from medscribe_pipeline.ehr.delivery import DeliveryReport, deliver_day
 from medscribe_pipeline.fhir.build import DocumentsReport, build_day, mapping_version
+from medscribe_pipeline.notes import NoteState
 from medscribe_pipeline.pipeline import finish_day
 from medscribe_pipeline.providers.build import NotesReport, build_notes, mapping_fingerprint
 from medscribe_pipeline.settings import Settings
@@ -23,10 +23,7 @@ DOCUMENT_REFERENCES = "fhir_document_references"
 DELIVERIES = "ehr_deliveries"
 
 OWNERS = ["team:data-engineering"]
-TABLE_ROWS = 100
-"""Most days a report shows one by one; metadata is stored for ever and must not grow with the range."""
-
-Metadata = dict[str, dg.MetadataValue | str | int | float]
+Metadata = dict[str, str | int | float]
 
 
 def day_assets(settings: Settings) -> list[dg.AssetsDefinition]:
@@ -51,36 +48,14 @@ def _notes_asset(settings: Settings) -> dg.AssetsDefinition:
         description="Landed records of a visit day as normalised notes with sections, patient, clinician and state.",
     )
     def scribe_notes(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
-        rows: list[tuple[date, NotesReport]] = []
         with failures_told():
             for day in days_of(context):
                 progress.info("notes of %s", day)
-                rows.append(
-                    (
-                        day,
-                        build_notes(
-                            warehouse.warehouse, warehouse.settings, day, clock=warehouse.now, run_id=context.run_id
-                        ),
-                    )
+                report = build_notes(
+                    warehouse.warehouse, warehouse.settings, day, clock=warehouse.now, run_id=context.run_id
                 )
-        reports = [report for _, report in rows]
-        metadata: Metadata = {
-            "dagster/row_count": sum(report.notes for report in reports),
-            "landed": sum(report.landed for report in reports),
-            "looked_at": sum(report.looked_at for report in reports),
-            "drafts": sum(report.states["draft"] for report in reports),
-            "validated": sum(report.states["validated"] for report in reports),
-            "retracted": sum(report.states["retracted"] for report in reports),
-            "failed": sum(report.states["failed"] for report in reports),
-            "held": sum(report.held.total() for report in reports),
-            "quarantined": sum(report.quarantined.total() for report in reports),
-            "unknown_headings": sum(report.unknown_headings for report in reports),
-            "days": _table(
-                ("day", "landed", "notes", "held", "quarantined"),
-                [(day, r.landed, r.notes, r.held.total(), r.quarantined.total()) for day, r in rows if r.landed],
-            ),
-        }
-        return dg.MaterializeResult(metadata=metadata)
+                context.add_asset_metadata(_notes_metadata(report), partition_key=day.isoformat())
+        return dg.MaterializeResult()
 
     return scribe_notes
 
@@ -107,32 +82,23 @@ def _documents_asset(settings: Settings) -> dg.AssetsDefinition:
     def fhir_documents(
         context: dg.AssetExecutionContext, warehouse: WarehouseResource
     ) -> Iterator[dg.MaterializeResult[None]]:
-        rows: list[tuple[date, DocumentsReport]] = []
         with failures_told():
             for day in days_of(context):
                 progress.info("FHIR documents of %s", day)
                 report = build_day(
                     warehouse.warehouse, warehouse.settings, day, clock=warehouse.now, run_id=context.run_id
                 )
-                rows.append((day, report))
                 if not warehouse.settings.ehr.enabled:
                     finish_day(warehouse.warehouse, warehouse.settings, day)
-        shared: Metadata = {
-            "built": sum(report.built for _, report in rows),
-            "without_text": sum(report.without.total() for _, report in rows),
-            "quarantined": sum(report.quarantined.total() for _, report in rows),
-            "mapping_version": mapping_version(warehouse.settings),
-        }
-        for key, field in ((COMPOSITIONS, "compositions"), (DOCUMENT_REFERENCES, "document_references")):
-            counts = [(day, getattr(report, field)) for day, report in rows]
-            yield dg.MaterializeResult(
-                asset_key=key,
-                metadata={
-                    "dagster/row_count": sum(count for _, count in counts),
-                    **shared,
-                    "days": _table(("day", "documents"), [row for row in counts if row[1]]),
-                },
-            )
+                for key, count in (
+                    (COMPOSITIONS, report.compositions),
+                    (DOCUMENT_REFERENCES, report.document_references),
+                ):
+                    context.add_asset_metadata(
+                        _documents_metadata(report, count), asset_key=key, partition_key=day.isoformat()
+                    )
+        yield dg.MaterializeResult(asset_key=COMPOSITIONS)
+        yield dg.MaterializeResult(asset_key=DOCUMENT_REFERENCES)
 
     return fhir_documents
 
@@ -148,10 +114,9 @@ def _deliveries_asset(settings: Settings) -> dg.AssetsDefinition:
         owners=OWNERS,
         tags={"phi": "true"},
         pool=f"ehr.{settings.ehr.target}",
-        description="Documents of a visit day, filed in the EHR at most once; what may not go out is held, with the reason.",
+        description="Documents of a visit day, filed in the EHR at most once; what may not go out is held.",
     )
     def ehr_deliveries(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
-        rows: list[DeliveryReport] = []
         with (
             failures_told(),
             warehouse.warehouse.worker() as worker,
@@ -159,52 +124,68 @@ def _deliveries_asset(settings: Settings) -> dg.AssetsDefinition:
         ):
             for day in days_of(context):
                 progress.info("deliveries of %s", day)
-                rows.append(
-                    deliver_day(
-                        warehouse.warehouse,
-                        client,
-                        warehouse.settings.ehr,
-                        day,
-                        run_id=context.run_id,
-                        clock=warehouse.now,
-                        worker=worker,
-                    )
+                report = deliver_day(
+                    warehouse.warehouse,
+                    client,
+                    warehouse.settings.ehr,
+                    day,
+                    run_id=context.run_id,
+                    clock=warehouse.now,
+                    worker=worker,
                 )
                 finish_day(warehouse.warehouse, warehouse.settings, day)
-        slowest = [report.latency_p95_s for report in rows if report.latency_p95_s is not None]
-        metadata: Metadata = {
-            "dagster/row_count": sum(report.delivered for report in rows),
-            "delivered": sum(report.delivered for report in rows),
-            "already_delivered": sum(report.already_delivered for report in rows),
-            "held": sum(sum(report.held.values()) for report in rows),
-            "rejected": sum(sum(report.rejected.values()) for report in rows),
-            "unknown": sum(sum(report.unknown.values()) for report in rows),
-            "planned": sum(report.planned for report in rows),
-            "requests": sum(report.requests for report in rows),
-            "latency_p95_s": round(max(slowest), 3) if slowest else 0.0,
-            "days": _table(
-                ("day", "delivered", "before", "held", "rejected", "unknown"),
-                [
-                    (
-                        report.day,
-                        report.delivered,
-                        report.already_delivered,
-                        sum(report.held.values()),
-                        sum(report.rejected.values()),
-                        sum(report.unknown.values()),
-                    )
-                    for report in rows
-                    if report.delivered or report.already_delivered or report.held or report.rejected or report.unknown
-                ],
-            ),
-        }
-        return dg.MaterializeResult(metadata=metadata)
+                context.add_asset_metadata(_delivery_metadata(report), partition_key=day.isoformat())
+        return dg.MaterializeResult()
 
     return ehr_deliveries
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> dg.MetadataValue:
-    """A Markdown table of the newest `TABLE_ROWS` rows."""
-    lines = [f"| {' | '.join(header)} |", f"|{' --- |' * len(header)}"]
-    lines += [f"| {' | '.join(str(cell) for cell in row)} |" for row in rows[-TABLE_ROWS:]]
-    return dg.MetadataValue.md("\n".join(lines))
+def _notes_metadata(report: NotesReport) -> Metadata:
+    return {
+        "dagster/row_count": report.notes,
+        "landed": report.landed,
+        "looked_at": report.looked_at,
+        **{state.value: report.states[state.value] for state in NoteState},
+        "held": report.held.total(),
+        "held_why": _codes(report.held),
+        "quarantined": report.quarantined.total(),
+        "quarantined_why": _codes(report.quarantined),
+        "unknown_headings": report.unknown_headings,
+    }
+
+
+def _documents_metadata(report: DocumentsReport, count: int) -> Metadata:
+    return {
+        "dagster/row_count": count,
+        "built": report.built,
+        "without_document": report.without.total(),
+        "without_why": _codes(report.without),
+        "quarantined": report.quarantined.total(),
+        "quarantined_why": _codes(report.quarantined),
+    }
+
+
+def _delivery_metadata(report: DeliveryReport) -> Metadata:
+    metadata: Metadata = {
+        "dagster/row_count": report.delivered,
+        "delivered": report.delivered,
+        "already_delivered": report.already_delivered,
+        "planned": report.planned,
+        "in_flight": report.in_flight,
+        "held": sum(report.held.values()),
+        "held_why": _codes(report.held),
+        "rejected": sum(report.rejected.values()),
+        "rejected_why": _codes(report.rejected),
+        "unknown": sum(report.unknown.values()),
+        "requests": report.requests,
+    }
+    if report.latency_median_s is not None and report.latency_p95_s is not None:
+        metadata["latency_median_s"] = round(report.latency_median_s, 3)
+        metadata["latency_p95_s"] = round(report.latency_p95_s, 3)
+    return metadata
+
+
+def _codes(counts: Mapping[str, int]) -> str:
+    """`not_validated 3, patient_unknown 1`, most frequent first."""
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{code} {count}" for code, count in ranked) or "-"

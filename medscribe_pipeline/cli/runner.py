@@ -161,14 +161,9 @@ def _wanted(settings: Settings, providers: Sequence[str]) -> list[str]:
 
 def _collect(run: dg.ExecuteInProcessResult, result: SyncResult) -> None:
     """Takes figures and failures out of a run's events."""
-    seen_partitions: set[tuple[str, str]] = set()
     for event in run.all_events:
         if event.is_step_materialization:
             name = event.asset_key.to_user_string() if event.asset_key else ""
-            # A range of days repeats the same figures for each of its days: count them once.
-            if (name, event.step_key or "") in seen_partitions:
-                continue
-            seen_partitions.add((name, event.step_key or ""))
             figures = {
                 key: value.value
                 for key, value in event.step_materialization_data.materialization.metadata.items()
