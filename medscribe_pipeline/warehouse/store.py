@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from medscribe_pipeline.errors import ConfigError, MedscribeError
+from medscribe_pipeline.notes import canonical_json
 from medscribe_pipeline.warehouse.locks import FileLocks, Locks, PostgresLocks, new_worker_name
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ __all__ = ["SCHEMA_HEAD", "Warehouse", "in_chunks"]
 SCHEMA_HEAD = "0001"
 """Newest migration. A test holds it against the migrations folder; knowing it spares every start Alembic's import."""
 
+BACKENDS = ("sqlite", "postgresql")
 MIGRATION_TIMEOUT_S = 120.0
+BUSY_TIMEOUT_S = 60.0
 # SQLite's own ceiling on bound parameters is 32766 since 3.32; executemany binds one row at a time, `IN` lists do not.
 IN_CHUNK = 1000
 
@@ -57,28 +60,25 @@ class Warehouse:
             ConfigError: The URL is wrong, the database cannot be reached or written, or it was written by a
                 newer version of this project.
         """
-        try:
-            url = sa.make_url(settings.database_url)
-        except sa.exc.ArgumentError:
-            raise ConfigError(
-                "MEDSCRIBE_WAREHOUSE_URL is not a SQLAlchemy URL such as postgresql+psycopg://user@host/database",
-                code="warehouse_url",
-            ) from None
-        with _translated():
-            engine = _create_engine(url)
+        url = _parse_url(settings.database_url)
+        engine = _create_engine(url)
         locks: Locks = (
             PostgresLocks(engine) if url.get_backend_name() == "postgresql" else FileLocks(_lock_folder(url, settings))
         )
         warehouse = cls(engine, account=settings.account, locks=locks)
         if migrate:
-            warehouse.migrate()
+            try:
+                warehouse.migrate()
+            except BaseException:
+                warehouse.close()
+                raise
         return warehouse
 
     def close(self) -> None:
         """Gives the connections back; the warehouse cannot be used afterwards."""
         self.engine.dispose()
 
-    def __enter__(self) -> Warehouse:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -97,7 +97,13 @@ class Warehouse:
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """One read transaction: a consistent view, nothing is written."""
-        with _translated(), self.engine.connect() as connection, connection.begin():
+        # SQLite gives a transaction one view of its own accord; PostgreSQL by default gives each statement its own.
+        level = {} if self.engine.dialect.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
+        with (
+            _translated(),
+            self.engine.connect().execution_options(**level) as connection,
+            connection.begin(),
+        ):
             yield connection
 
     @contextmanager
@@ -177,21 +183,51 @@ def in_chunks(values: Sequence[T], size: int = IN_CHUNK) -> Iterator[Sequence[T]
         yield values[start : start + size]
 
 
+def _parse_url(text: str) -> sa.URL:
+    try:
+        url = sa.make_url(text)
+    except (sa.exc.ArgumentError, ValueError):
+        url = None
+    if url is None or url.get_backend_name() not in BACKENDS:
+        raise ConfigError(
+            "MEDSCRIBE_WAREHOUSE_URL is not a URL such as postgresql+psycopg://user@host/database or sqlite:///file",
+            code="warehouse_url",
+        )
+    if url.get_backend_name() == "sqlite" and url.database:
+        url = url.set(database=str(Path(url.database).expanduser()))
+    return url
+
+
 def _create_engine(url: sa.URL) -> sa.Engine:
-    if url.get_backend_name() == "sqlite":
+    """The engine; nothing is connected yet."""
+    try:
+        if url.get_backend_name() != "sqlite":
+            return sa.create_engine(
+                url,
+                hide_parameters=True,
+                pool_pre_ping=True,
+                json_serializer=lambda value: canonical_json(value).decode(),
+                json_deserializer=orjson.loads,
+            )
         if url.database and url.database != ":memory:":
-            Path(url.database).expanduser().parent.mkdir(parents=True, exist_ok=True)
-        engine = sa.create_engine(url, hide_parameters=True, connect_args={"timeout": 60})
-        sa.event.listen(engine, "connect", _prepare_sqlite)
-        sa.event.listen(engine, "begin", _begin_sqlite)
-        return engine
-    return sa.create_engine(
-        url,
-        hide_parameters=True,
-        pool_pre_ping=True,
-        json_serializer=lambda value: orjson.dumps(value).decode(),
-        json_deserializer=orjson.loads,
-    )
+            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = sa.create_engine(url, hide_parameters=True, connect_args={"timeout": BUSY_TIMEOUT_S})
+    except OSError:
+        raise ConfigError(
+            "Cannot create the folder of the warehouse; make it writable, or set MEDSCRIBE_HOME or "
+            "MEDSCRIBE_WAREHOUSE_URL",
+            code="warehouse_unwritable",
+        ) from None
+    except (ModuleNotFoundError, sa.exc.NoSuchModuleError) as error:
+        raise ConfigError(
+            "The database driver named in MEDSCRIBE_WAREHOUSE_URL is not installed; for PostgreSQL: "
+            "pip install medscribe-pipeline[postgres], and a URL that begins with postgresql+psycopg://",
+            code="warehouse_driver",
+            context={"module": getattr(error, "name", None) or "?"},
+        ) from None
+    sa.event.listen(engine, "connect", _prepare_sqlite)
+    sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
@@ -213,7 +249,7 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 
 
 def _lock_folder(url: sa.URL, settings: Settings) -> Path:
-    if url.get_backend_name() == "sqlite" and url.database:
+    if url.database and url.database != ":memory:":
         database = Path(url.database)
         return database.with_name(f"{database.name}.locks")
     return settings.home / "locks"
@@ -226,17 +262,6 @@ def _translated() -> Iterator[None]:
         yield
     except sa.exc.SQLAlchemyError as error:
         raise _warehouse_error(error) from None
-    except OSError:
-        raise ConfigError(
-            "Cannot create the folder of the warehouse; make it writable or set MEDSCRIBE_HOME or MEDSCRIBE_WAREHOUSE_URL",
-            code="warehouse_unwritable",
-        ) from None
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            "The database driver named in MEDSCRIBE_WAREHOUSE_URL is not installed; for PostgreSQL: pip install medscribe-pipeline[postgres]",
-            code="warehouse_driver",
-            context={"module": error.name or "?"},
-        ) from None
 
 
 def _warehouse_error(error: sa.exc.SQLAlchemyError) -> MedscribeError:
@@ -256,9 +281,7 @@ def _warehouse_error(error: sa.exc.SQLAlchemyError) -> MedscribeError:
     for prefix, message in known.items():
         if name.startswith(prefix):
             return ConfigError(message, code="warehouse", context={"cause": name})
-    if isinstance(
-        error, (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.NoSuchModuleError, sa.exc.ArgumentError)
-    ):
+    if isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError)):
         return ConfigError(
             "The warehouse cannot be used; check MEDSCRIBE_WAREHOUSE_URL and that the database is running",
             code="warehouse",

@@ -59,7 +59,8 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
         if value.tzinfo is None:
             raise ValueError("naive datetime for a UTC column")
         value = value.astimezone(UTC)
-        return value.strftime("%Y-%m-%dT%H:%M:%S.%f+00:00") if dialect.name == "sqlite" else value
+        # Not strftime: it writes the year 999 with three digits.
+        return value.isoformat(timespec="microseconds") if dialect.name == "sqlite" else value
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         """Always an aware UTC datetime on the way out."""
@@ -119,7 +120,7 @@ change_counter = sa.Table(
     metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False, comment="Always 1."),
     sa.Column("value", sa.BigInteger, nullable=False, comment="Last change_seq given out."),
-    comment="One row. Raised inside the transaction that lands rows, so its row lock makes change_seq follow commit order.",
+    comment="One row. Raised inside the transaction that lands rows: its row lock makes change_seq follow commits.",
 )
 
 sync_cursors = sa.Table(

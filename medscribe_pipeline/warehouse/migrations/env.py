@@ -1,3 +1,4 @@
+# noqa: INP001  # Alembic runs it by its path; it is no module of the package
 """Alembic's entry point: migrates over the connection `migrate.upgrade` hands in."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# noqa: INP001  # Alembic runs it by its path; it is no module of the package
 """The first schema: landed records, notes, FHIR documents, deliveries, quarantine."""
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False, comment="Always 1."),
         sa.Column("value", sa.BigInteger(), nullable=False, comment="Last change_seq given out."),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_change_counter")),
-        comment="One row. Raised inside the transaction that lands rows, so its row lock makes change_seq follow commit order.",
+        comment="One row. Raised inside the transaction that lands rows: its row lock makes change_seq follow commits.",
     )
     op.create_table(
         "deliveries",
