@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import uuid5
@@ -22,6 +21,7 @@ from medscribe_pipeline.warehouse.tables import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import date, datetime
 
 __all__ = ["Cursor", "Landed", "Landing", "Problem", "SourceRecord", "quarantine_id"]
@@ -92,7 +92,7 @@ class Landed:
 
 def quarantine_id(account: str, stage: str, provider: str, stream: str, source_id: str) -> str:
     """Id of the quarantine row of one record at one stage: the same trouble twice is one row."""
-    return str(uuid5(NAMESPACE, "\x1f".join(("quarantine", account, stage, provider, stream, source_id))))
+    return str(uuid5(NAMESPACE, f"quarantine\x1f{account}\x1f{stage}\x1f{provider}\x1f{stream}\x1f{source_id}"))
 
 
 class Landing:
@@ -207,6 +207,8 @@ class Landing:
         existing = self._existing(connection, list(records))
         manifest, parents = self._visit_facts(connection, records)
         rows: list[dict[str, Any]] = []
+        settled: list[str] = []
+        adopted: dict[str, int] = {}
         touched: dict[date, int] = {}
         for source_id, record in records.items():
             new_hash = content_hash(record.payload)
@@ -214,6 +216,7 @@ class Landing:
             if old is not None and _is_older(record, old):
                 landed.stale += 1
                 continue
+            settled.append(source_id)
             if old is not None and old.content_hash == new_hash and old.list_hash == record.list_hash:
                 landed.unchanged += 1
                 continue
@@ -231,6 +234,8 @@ class Landing:
                 landed.changed += 1
                 touched[old.visit_day] = sequence
             touched[day] = sequence
+            if record.parent_id is not None and (old is None or old.parent_id != record.parent_id):
+                adopted[record.parent_id] = sequence
             rows.append(
                 {
                     **self._names(self.stream),
@@ -247,12 +252,16 @@ class Landing:
                 }
             )
         self.warehouse.upsert(connection, source_records, rows)
-        touched |= self._touch_children(connection, {row["source_id"]: row for row in rows})
+        for day, seq in (
+            *self._touch_children(connection, {row["source_id"]: row for row in rows}),
+            *self._touch_parents(connection, adopted),
+        ):
+            touched[day] = max(seq, touched.get(day, 0))
         if rows:
             connection.execute(sa.update(change_counter).values(value=sequence))
         mark_changed(self.warehouse, connection, touched)
         landed.days |= set(touched)
-        self._resolve(connection, [row["source_id"] for row in rows], now)
+        self._resolve(connection, settled, now)
 
     def _existing(self, connection: sa.Connection, source_ids: list[str]) -> dict[str, sa.Row[Any]]:
         found: dict[str, sa.Row[Any]] = {}
@@ -264,6 +273,7 @@ class Landing:
                 source_records.c.source_updated_at,
                 source_records.c.fetched_at,
                 source_records.c.visit_day,
+                source_records.c.parent_id,
             ).where(*self._record_key(), source_records.c.source_id.in_(chunk))
             found.update({row.source_id: row for row in connection.execute(query)})
         return found
@@ -293,34 +303,43 @@ class Landing:
             parents.update(connection.execute(parent_query).tuples().all())
         return manifest, parents
 
-    def _touch_children(self, connection: sa.Connection, rows: dict[str, dict[str, Any]]) -> dict[date, int]:
+    def _touch_children(self, connection: sa.Connection, rows: dict[str, dict[str, Any]]) -> list[tuple[date, int]]:
         """A changed parent (an audio that was validated, archived, moved) makes the notes that hang on it due."""
-        touched: dict[date, int] = {}
+        touched: list[tuple[date, int]] = []
         for chunk in in_chunks(list(rows)):
             query = sa.select(
                 source_records.c.stream,
                 source_records.c.source_id,
                 source_records.c.parent_id,
                 source_records.c.visit_day,
-            ).where(
-                source_records.c.account == self.warehouse.account,
-                source_records.c.provider == self.provider,
-                source_records.c.parent_id.in_(chunk),
-            )
+            ).where(*self._family(), source_records.c.parent_id.in_(chunk))
             for stream, source_id, parent_id, day in connection.execute(query).tuples().all():
                 parent = rows[parent_id]
-                touched[day] = touched[parent["visit_day"]] = parent["change_seq"]
+                seq = parent["change_seq"]
+                touched += [(day, seq), (parent["visit_day"], seq)]
                 connection.execute(
                     sa.update(source_records)
-                    .where(
-                        source_records.c.account == self.warehouse.account,
-                        source_records.c.provider == self.provider,
-                        source_records.c.stream == stream,
-                        source_records.c.source_id == source_id,
-                    )
-                    .values(visit_day=parent["visit_day"], change_seq=parent["change_seq"])
+                    .where(*self._family(), source_records.c.stream == stream, source_records.c.source_id == source_id)
+                    .values(visit_day=parent["visit_day"], change_seq=seq)
                 )
         return touched
+
+    def _touch_parents(self, connection: sa.Connection, adopted: dict[str, int]) -> list[tuple[date, int]]:
+        """A record that found its first children (an audio whose note arrived) is mapped again: its text is there now.
+
+        It has not changed itself, so its change_seq stays.
+        """
+        touched: list[tuple[date, int]] = []
+        for chunk in in_chunks(list(adopted)):
+            parents = (*self._family(), source_records.c.source_id.in_(chunk), source_records.c.parent_id.is_(None))
+            query = sa.select(source_records.c.source_id, source_records.c.visit_day).where(*parents)
+            touched += [(day, adopted[parent]) for parent, day in connection.execute(query).tuples()]
+            connection.execute(sa.update(source_records).where(*parents).values(mapped_seq=None))
+        return touched
+
+    def _family(self) -> tuple[sa.ColumnElement[bool], ...]:
+        """Records of this provider in any stream: parents and children live in different ones."""
+        return (source_records.c.account == self.warehouse.account, source_records.c.provider == self.provider)
 
     def _quarantine(self, connection: sa.Connection, problems: Sequence[Problem], now: datetime) -> int:
         """Opens or renews quarantine rows; returns how many are new or different from before."""
