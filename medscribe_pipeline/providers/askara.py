@@ -28,6 +28,7 @@ from medscribe_pipeline.notes import (
     content_hash,
     stable_id,
 )
+from medscribe_pipeline.providers.changes import pull_changes
 from medscribe_pipeline.providers.headings import split_sections
 from medscribe_pipeline.providers.http import Answer, BearerToken, HttpClient
 from medscribe_pipeline.providers.oauth import RefreshTokenAuth
@@ -38,7 +39,6 @@ from medscribe_pipeline.providers.pull import (
     Window,
     items_of,
     land_items,
-    pull_changes,
     retry_waiting,
 )
 from medscribe_pipeline.providers.records import Held, LandedRecord, merged_visit
@@ -49,6 +49,7 @@ from medscribe_pipeline.warehouse.landing import Cursor
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from medscribe_pipeline.providers.pull import Source
     from medscribe_pipeline.settings import AskaraSettings, Settings
     from medscribe_pipeline.warehouse.landing import Landing
     from medscribe_pipeline.warehouse.store import Warehouse
@@ -129,10 +130,6 @@ class _Source:
         """See `pull.Source.identify`."""
         return source_id_of(item, "uuid")
 
-    def facts(self, payload: Any) -> Facts:
-        """See `pull.Source.facts`."""
-        raise NotImplementedError
-
     def detail(self, source_id: str) -> Answer:
         """See `pull.Source.detail`."""
         return self._client.get_json(f"/{self._resource}/{quote(source_id, safe='')}")
@@ -178,7 +175,9 @@ def pull_audios(
 ) -> PullReport:
     """Pulls changed audios, then newly archived ones: two passes with a cursor each over one stream."""
     source = AudioSource(client, settings)
-    report = _pull_list(client, source, AUDIOS, landing_for(None), settings, window, "updatedAt", (), clock, on_progress)
+    report = _pull_list(
+        client, source, AUDIOS, landing_for(None), settings, window, "updatedAt", (), clock, on_progress
+    )
     archived = _pull_list(
         client,
         source,
@@ -221,7 +220,9 @@ def pull_notes(
     """
     if settings.askara.notes_by == "list":
         source = NoteSource(client, settings)
-        return _pull_list(client, source, NOTES, landing_for(None), settings, window, "updatedAt", (), clock, on_progress)
+        return _pull_list(
+            client, source, NOTES, landing_for(None), settings, window, "updatedAt", (), clock, on_progress
+        )
     landing = landing_for("notes_by_audio")
     before = landing.cursor()
     report = PullReport()
@@ -261,7 +262,7 @@ def _pull_notes_of(
 
 def _pull_list(
     client: HttpClient,
-    source: _Source,
+    source: Source,
     resource: str,
     landing: Landing,
     settings: Settings,
@@ -339,7 +340,9 @@ def to_note(record: LandedRecord, settings: Settings) -> ScribeNote | Held:
         return _audio_without_text(record)
     note = NoteWire.model_validate(record.payload)
     audio = AudioWire.model_validate(record.parent) if record.parent is not None else None
-    patients = {found for found in (reference_id(note.patient), reference_id(audio.patient if audio else None)) if found}
+    patients = {
+        found for found in (reference_id(note.patient), reference_id(audio.patient if audio else None)) if found
+    }
     if len(patients) > 1:
         raise MedscribeError(
             "Note and audio name different patients", code="patient_conflict", field_paths=("patient", "audio.patient")
@@ -355,7 +358,9 @@ def to_note(record: LandedRecord, settings: Settings) -> ScribeNote | Held:
         started_at=aware(audio.created_at if audio else note.created_at, zone),
     )
     archived = note.archived_at is not None or (audio is not None and audio.archived_at is not None)
-    state = NoteState.RETRACTED if archived else STATES.get(audio.step or "", NoteState.DRAFT) if audio else NoteState.DRAFT
+    state = (
+        NoteState.RETRACTED if archived else STATES.get(audio.step or "", NoteState.DRAFT) if audio else NoteState.DRAFT
+    )
     language = (record.visit.language if record.visit else None) or (audio.language if audio else None)
     template = note.type or (record.visit.template if record.visit else None)
     return ScribeNote(

@@ -61,7 +61,14 @@ def mapping_fingerprint(settings: Settings) -> str:
         for provider in PROVIDERS
         for kind in ("patient", "practitioner", "encounter")
     ]
-    facts = [CODE_VERSION, headings_version(), settings.timezone, settings.fhir_base_uri, settings.audioscribe.reviewed, systems]
+    facts = [
+        CODE_VERSION,
+        headings_version(),
+        settings.timezone,
+        settings.fhir_base_uri,
+        settings.audioscribe.reviewed,
+        systems,
+    ]
     return content_hash(facts)[:16]
 
 
@@ -94,10 +101,10 @@ def count_due(connection: sa.Connection, account: str, day: date, fingerprint: s
 
 def _due(warehouse: Warehouse, day: date, fingerprint: str) -> list[tuple[str, str, str]]:
     with warehouse.read() as connection:
-        return [(p, s, i) for p, s, i in connection.execute(_due_query(warehouse.account, day, fingerprint)).tuples()]
+        return list(connection.execute(_due_query(warehouse.account, day, fingerprint)).tuples())
 
 
-def _due_query(account: str, day: date, fingerprint: str) -> sa.Select[tuple[str, str, str]]:
+def _due_query(account: str, day: date, fingerprint: str) -> sa.Select[str, str, str]:
     return (
         sa.select(source_records.c.provider, source_records.c.stream, source_records.c.source_id)
         .where(

@@ -2,11 +2,9 @@
 
 Two paging drivers, because the two kinds of list fail in different ways:
 
-* `pull_pages`: numbered pages of unknown size and order (AudioScribe). Read to the end every time; a record that
+* `pull_pages`, here: numbered pages of unknown size and order (AudioScribe). Read to the end every time; a record that
   slips between two pages because the list moved is found by the next sync. Pages are prefetched.
-* `pull_changes`: a list sorted by change time with a lower bound (Askara). Reading by page number would lose records
-  for ever when the list moves under the reader, because the watermark passes them. So each next request starts at the
-  newest change time seen (inclusive), and page numbers only count inside one instant.
+* `changes.pull_changes`: a list sorted by change time with a lower bound (Askara).
 """
 
 from __future__ import annotations
@@ -15,22 +13,35 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Any, Protocol
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import ValidationError
 
 from medscribe_pipeline.errors import Deferred, MedscribeError, ProviderContractError, Rejected, Retriable
-from medscribe_pipeline.notes import content_hash
-from medscribe_pipeline.providers.http import Answer
+from medscribe_pipeline.notes import canonical_json, content_hash
 from medscribe_pipeline.warehouse.landing import Cursor, Landed, Landing, Problem, SourceRecord
 
-__all__ = ["Facts", "Page", "PullReport", "Source", "Window", "land_items", "pull_changes", "pull_pages", "retry_waiting"]
+if TYPE_CHECKING:
+    from medscribe_pipeline.providers.answers import Answer
+
+__all__ = [
+    "SAME_PAGE_TRIES",
+    "Facts",
+    "Page",
+    "PullReport",
+    "Source",
+    "Window",
+    "items_of",
+    "land_items",
+    "pull_pages",
+    "retry_waiting",
+    "too_many_pages",
+]
 
 SAME_PAGE_TRIES = 2
 DETAIL_FAILURES_IN_A_ROW = 3
 WAITING_LIMIT = 200
-UNSORTED_PASSES = 3
 
 Clock = Callable[[], datetime]
 Progress = Callable[["PullReport"], None]
@@ -168,7 +179,9 @@ def pull_pages(
                 repeats += 1
                 if digest != previous:
                     raise ProviderContractError(
-                        "Pages repeat in a circle; check the provider's paging", code="page_circle", context={"page": number}
+                        "Pages repeat in a circle; check the provider's paging",
+                        code="page_circle",
+                        context={"page": number},
                     )
                 if repeats > 1:  # Three times the same under three numbers: the list ended.
                     report.complete = True
@@ -206,151 +219,12 @@ def _prefetched(
                 following += 1
             number, future = waiting.popleft()
             if number - first >= max_pages:
-                raise ProviderContractError(
-                    "More pages than MEDSCRIBE_<PROVIDER>_MAX_PAGES; raise it if the account is really that large",
-                    code="too_many_pages",
-                    context={"pages": max_pages},
-                )
+                raise too_many_pages(max_pages)
             yield number, future.result()
             ahead = min(width, ahead + 1)
     finally:
         for _, future in waiting:
             future.cancel()
-
-
-def pull_changes(
-    fetch: Callable[[datetime | None, int], Page],
-    source: Source,
-    landing: Landing,
-    *,
-    changed_at: Callable[[Any], datetime | None],
-    page_size: int,
-    max_pages: int,
-    threads: int,
-    window: Window,
-    lookback: timedelta,
-    lag: timedelta,
-    clock: Clock,
-    on_progress: Progress = lambda _: None,
-) -> PullReport:
-    """Reads everything changed since the watermark, oldest change first, moving the watermark page by page.
-
-    The watermark never passes what was surely seen: it stays behind the start of the sync by `lag`, each sync
-    reads again from `lookback` behind it (inclusive; known records cost a comparison), and it moves with a page only
-    while the server honours order and lower bound. A server that ignores them is read whole, until a pass finds nothing new.
-
-    Args:
-        fetch: Lower bound of the change time (inclusive; `None` for all) and page number (from 1) to page.
-        source: The stream.
-        landing: Where it is written, cursor included.
-        changed_at: Change time of a list item, `None` if it has none.
-        page_size: Items a full page has; a shorter one is the last.
-        max_pages: More than that is a loop.
-        threads: Details asked for at once.
-        window: What a person asked for; a gap to the watermark leaves the watermark alone.
-        lookback: Overlap with the last sync.
-        lag: Distance the watermark keeps to the start of the sync.
-        clock: Gives the current time.
-        on_progress: Called after each page.
-
-    Raises:
-        ProviderContractError: The list does not end.
-    """
-    started_at = clock()
-    cap = min(started_at - lag, window.until or started_at)
-    before = landing.cursor()
-    report = PullReport(watermark=before.watermark)
-    low = None if window.full or before.watermark is None else before.watermark - lookback
-    if window.since is not None:
-        low = window.since
-    moves = window.since is None or (before.watermark is not None and window.since <= before.watermark)
-
-    with ThreadPoolExecutor(threads, thread_name_prefix="detail") as pool:
-
-        def land(page: Page, cursor: Cursor | None) -> Landed:
-            landed = land_items(page.items, page.sent_at, source, landing, cursor, pool, report, window, clock)
-            report.pages += 1
-            report.items += len(page.items)
-            if cursor is not None:
-                report.watermark = cursor.watermark
-            on_progress(report)
-            return landed
-
-        def advanced(times: Sequence[datetime], items: Sequence[Any]) -> Cursor | None:
-            if not moves or not times or (report.watermark and min(times[-1], cap) <= report.watermark):
-                return None
-            return Cursor(min(times[-1], cap), source.identify(items[-1]))
-
-        honoured = _pull_sorted(fetch, land, advanced, changed_at, low, page_size, max_pages)
-        if not honoured:
-            newest: list[datetime] = []
-            for _ in range(UNSORTED_PASSES):
-                before_pass = report.landed.new + report.landed.changed
-                for page in _all_pages(fetch, low, page_size, max_pages):
-                    land(page, None)
-                    newest.extend(time for time in map(changed_at, page.items) if time is not None)
-                    newest = [max(newest)] if newest else []
-                if report.landed.new + report.landed.changed == before_pass:
-                    break
-            cursor = advanced(newest, [None]) if newest else None
-            if cursor is not None:
-                landing.land([], [], Cursor(cursor.watermark), now=clock())
-                report.watermark = cursor.watermark
-    report.complete = True
-    return report
-
-
-def _pull_sorted(
-    fetch: Callable[[datetime | None, int], Page],
-    land: Callable[[Page, Cursor | None], Landed],
-    advanced: Callable[[Sequence[datetime], Sequence[Any]], Cursor | None],
-    changed_at: Callable[[Any], datetime | None],
-    low: datetime | None,
-    page_size: int,
-    max_pages: int,
-) -> bool:
-    """The walk along the change times; `False` when the server turns out not to honour them."""
-    number = 1
-    for _ in range(max_pages):
-        for _ in range(1 + SAME_PAGE_TRIES):
-            page = fetch(low, number)
-            times = [time for time in map(changed_at, page.items) if time is not None]
-            in_order = all(a <= b for a, b in zip(times, times[1:], strict=False))
-            if in_order and (low is None or not times or times[0] >= low):
-                break
-            # A stale page served once looks the same as a server that ignores the order: ask again before believing.
-        else:
-            return False
-        land(page, advanced(times, page.items))
-        if len(page.items) < page_size:
-            return True
-        if times and (low is None or times[-1] > low):
-            low, number = times[-1], 1
-        else:
-            number += 1
-    raise ProviderContractError(
-        "More pages than MEDSCRIBE_<PROVIDER>_MAX_PAGES; raise it if the account is really that large",
-        code="too_many_pages",
-        context={"pages": max_pages},
-    )
-
-
-def _all_pages(
-    fetch: Callable[[datetime | None, int], Page], low: datetime | None, page_size: int, max_pages: int
-) -> Iterator[Page]:
-    previous: str | None = None
-    for number in range(1, max_pages + 1):
-        page = fetch(low, number)
-        digest = _digest(page)
-        if digest == previous and page.items:
-            page = fetch(low, number)
-            if _digest(page) == previous:
-                raise ProviderContractError("Paging does not advance", code="page_circle", context={"page": number})
-            digest = _digest(page)
-        yield page
-        if len(page.items) < page_size:
-            return
-        previous = digest
 
 
 def land_items(
@@ -367,7 +241,7 @@ def land_items(
     """Lands the items of a page that are new or changed, asking for details where the stream has them."""
     candidates: dict[str, tuple[Any, str]] = {}
     problems: list[Problem] = []
-    for item in items:
+    for item in map(_storable, items):
         source_id = source.identify(item)
         digest = content_hash(item)
         if source_id is None:
@@ -386,10 +260,11 @@ def land_items(
         for key, (item, digest) in wanted.items():
             try:
                 payload, fetched_at, facts = _whole(source, key, item, sent_at, tasks.get(key))
-            except ValidationError as error:
-                unseen.append(_problem(key, "wire_model", field_paths(error), item, digest))
+            except _MisfitError as misfit:
+                unseen.append(_problem(key, "wire_model", misfit.paths, misfit.payload, digest))
             except Rejected as error:
-                unseen.append(_problem(key, "detail_missing" if error.code == "not_found" else "detail_refused", (), item, digest))
+                code = "detail_missing" if error.code == "not_found" else "detail_refused"
+                unseen.append(_problem(key, code, (), item, digest))
             except (Retriable, ProviderContractError) as error:
                 # One record whose detail always fails must not stop the others; a provider that is down must.
                 failures += 1
@@ -424,7 +299,8 @@ def retry_waiting(source: Source, landing: Landing, report: PullReport, clock: C
         return
     with ThreadPoolExecutor(threads, thread_name_prefix="retry") as pool:
         items = [item for _, item in waiting]
-        land_items(items, clock(), source, landing, None, pool, report, Window(), clock)
+        # Full: a record that landed meanwhile and has not changed since must leave the quarantine as well.
+        land_items(items, clock(), source, landing, None, pool, report, Window(full=True), clock)
 
 
 def _whole(
@@ -432,19 +308,68 @@ def _whole(
 ) -> tuple[Any, datetime, Facts]:
     """The whole record behind a list item, checked: payload, when it was asked for, facts."""
     if detail is not None:
-        answer = detail.result()
-        return answer.body, answer.sent_at, source.facts(answer.body)
+        return _checked(source, *_answered(source, source_id, detail.result()))
     try:
-        return item, sent_at, source.facts(item)
-    except ValidationError:
-        # A list may cut what the record's own endpoint gives whole: ask once before it goes to quarantine.
-        try:
-            answer = source.detail(source_id)
-        except MedscribeError:
-            answer = None
-        if answer is None:
-            raise
-        return answer.body, answer.sent_at, source.facts(answer.body)
+        return _checked(source, item, sent_at)
+    except _MisfitError as error:
+        misfit = error
+    # A list may cut what the record's own endpoint gives whole: ask once before it goes to quarantine.
+    try:
+        body, asked_at = _answered(source, source_id, source.detail(source_id))
+    except MedscribeError:
+        raise misfit from None
+    return _checked(source, body, asked_at)
+
+
+class _MisfitError(Exception):
+    """A payload that does not fit the wire model. Never leaves this module, and prints nothing."""
+
+    def __init__(self, payload: Any, paths: tuple[str, ...]) -> None:
+        super().__init__()
+        self.payload = payload
+        self.paths = paths
+
+
+def _checked(source: Source, payload: Any, fetched_at: datetime) -> tuple[Any, datetime, Facts]:
+    try:
+        return payload, fetched_at, source.facts(payload)
+    except ValidationError as error:
+        paths = field_paths(error)
+    raise _MisfitError(payload, paths)
+
+
+def _answered(source: Source, source_id: str, answer: Answer) -> tuple[Any, datetime]:
+    """What a detail answer holds and when it was asked for; it must be the record we asked for."""
+    body = _storable(answer.body)
+    if source.identify(body) not in (source_id, None):
+        raise ProviderContractError("The provider answered with another record than asked for", code="other_record")
+    return body, answer.sent_at
+
+
+def _storable(value: Any) -> Any:
+    """The value with U+FFFD for U+0000: JSON allows it, PostgreSQL stores it neither in text nor in JSONB."""
+    if b"\\u0000" not in canonical_json(value):  # True also for an escaped backslash before the word u0000: no harm
+        return value
+    return _without_nul(value)
+
+
+def _without_nul(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\x00", "\ufffd")
+    if isinstance(value, list):
+        return [_without_nul(item) for item in value]
+    if isinstance(value, dict):
+        return {_without_nul(key): _without_nul(item) for key, item in value.items()}
+    return value
+
+
+def too_many_pages(max_pages: int) -> ProviderContractError:
+    """The list did not end within the ceiling."""
+    return ProviderContractError(
+        "More pages than MEDSCRIBE_<PROVIDER>_MAX_PAGES; raise it if the account is really that large",
+        code="too_many_pages",
+        context={"pages": max_pages},
+    )
 
 
 def _problem(source_id: str, code: str, paths: tuple[str, ...], payload: Any, digest: str) -> Problem:

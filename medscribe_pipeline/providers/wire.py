@@ -47,7 +47,9 @@ WireTime = Annotated[datetime, BeforeValidator(parse_time)]
 """A time, possibly without offset: pass it through `aware` before use."""
 
 SourceId = Annotated[
-    str, BeforeValidator(_identifier), StringConstraints(min_length=1, max_length=MAX_ID, pattern=r"^[^\x00-\x1f\x7f]+$")
+    str,
+    BeforeValidator(_identifier),
+    StringConstraints(min_length=1, max_length=MAX_ID, pattern=r"^[^\x00-\x1f\x7f]+$"),
 ]
 """A provider's id: text, or a number written as one."""
 
