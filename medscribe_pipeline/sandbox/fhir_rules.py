@@ -237,7 +237,7 @@ def _narrative_problem(div: Any) -> str | None:
     # A document type is no element, so it can never be the right first one.
     parser.StartDoctypeDeclHandler = lambda *_: opened.append("")
     try:
-        parser.Parse(div.encode(), True)  # noqa: FBT003 - expat takes "this is all" by position only
+        parser.Parse(div.encode(), True)
     except expat.ExpatError:
         return "The div is not well-formed XML."
     if opened[0] != f"{_XHTML} div":

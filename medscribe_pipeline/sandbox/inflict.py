@@ -218,14 +218,15 @@ def _items(answer: _Answer) -> list[Any]:
 
 
 async def _send(send: Send, answer: _Answer, pause_s: float | None = None) -> None:
-    """Sends an answer whole, or in a few pieces with a pause after each."""
+    """Sends an answer whole, or in a few pieces with a pause before each."""
     status, headers, content = answer
     await send({"type": "http.response.start", "status": status, "headers": headers})
     if pause_s is not None:
         size = len(content) // _SLOW_PIECES + 1
         for start in range(0, len(content), size):
-            await send({"type": "http.response.body", "body": content[start : start + size], "more_body": True})
+            # Before each piece: a client that counts the bytes does not wait for anything after the last.
             await asyncio.sleep(pause_s)
+            await send({"type": "http.response.body", "body": content[start : start + size], "more_body": True})
         content = b""
     await send({"type": "http.response.body", "body": content})
 

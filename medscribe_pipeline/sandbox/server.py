@@ -192,7 +192,9 @@ class Sandbox:
             # Without these, uvicorn would take over the logging of the process, and believe forwarded addresses.
             log_config=None,
             proxy_headers=False,
+            # Queries name patients. The level keeps them from handlers that somebody attaches later, too.
             access_log=False,
+            log_level="warning",
             server_header=False,
             lifespan="off",
             ws="none",

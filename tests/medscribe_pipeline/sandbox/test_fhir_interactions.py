@@ -5,13 +5,14 @@ from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 
 from medscribe_pipeline.sandbox import FhirOptions, Sandbox
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import httpx
 
 Make = Callable[..., dict[str, Any]]
 

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 
 from medscribe_pipeline.sandbox import FhirOptions, Sandbox
+
+if TYPE_CHECKING:
+    import httpx
 
 Make = Callable[..., dict[str, Any]]
 
