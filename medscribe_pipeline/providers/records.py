@@ -29,6 +29,12 @@ class ManifestVisit:
     ended_at: datetime | None = None
     language: str | None = None
     template: str | None = None
+    audio_url: str | None = None
+    audio_path: str | None = None
+    section_style: str | None = None
+    split_by_problem: bool | None = None
+    diarization: bool | None = None
+    category: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
