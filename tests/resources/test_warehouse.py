@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -13,6 +12,7 @@ from resources import WarehouseResource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 CANARY = "qxcanary"
 
@@ -56,13 +56,18 @@ def test_a_run_finds_its_warehouse_open_and_migrated(
 def test_the_warehouse_is_closed_after_the_run(
     home: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    closed: list[Path] = []
+    closed: list[str] = []
     close = Warehouse.close
-    monkeypatch.setattr(Warehouse, "close", lambda self: (closed.append(home), close(self)))
+
+    def watched(self: Warehouse) -> None:
+        closed.append(str(self.engine.url.database))
+        close(self)
+
+    monkeypatch.setattr(Warehouse, "close", watched)
 
     materialized(instance, [])
 
-    assert closed == [home]
+    assert closed == [str(home / "warehouse.sqlite")]
 
 
 def test_it_has_no_configuration_that_could_be_stored_with_a_run() -> None:
