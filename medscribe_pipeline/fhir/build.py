@@ -201,7 +201,7 @@ def _totals(warehouse: Warehouse, day: date, report: DocumentsReport) -> None:
             .where(fhir_documents.c.account == warehouse.account, fhir_documents.c.visit_day == day)
             .group_by(fhir_documents.c.kind)
         )
-        counts: dict[str, int] = dict(kinds.tuples().all())
+        counts: dict[str, int] = dict(kinds.all())
         codes = connection.execute(
             sa.select(quarantine.c.error_code, sa.func.count())
             .where(
@@ -212,6 +212,6 @@ def _totals(warehouse: Warehouse, day: date, report: DocumentsReport) -> None:
             )
             .group_by(quarantine.c.error_code)
         )
-        report.quarantined.update(dict(codes.tuples().all()))
+        report.quarantined.update(dict(codes.all()))
     report.compositions = counts.get("Composition", 0)
     report.document_references = counts.get("DocumentReference", 0)

@@ -100,7 +100,7 @@ def count_due(connection: sa.Connection, account: str, day: date, fingerprint: s
 
 def _due(warehouse: Warehouse, day: date, fingerprint: str) -> list[tuple[str, str, str]]:
     with warehouse.read() as connection:
-        return list(connection.execute(_due_query(warehouse.account, day, fingerprint)).tuples())
+        return list(connection.execute(_due_query(warehouse.account, day, fingerprint)))
 
 
 def _due_query(account: str, day: date, fingerprint: str) -> sa.Select[str, str, str]:
@@ -190,18 +190,14 @@ def _records(
                 sa.select(source_records.c.source_id, source_records.c.payload).where(
                     *own, source_records.c.source_id.in_(parent_ids), source_records.c.parent_id.is_(None)
                 )
-            )
-            .tuples()
-            .all()
+            ).all()
         )
         children: dict[str, int] = dict(
             connection.execute(
                 sa.select(source_records.c.parent_id, sa.func.count())
                 .where(*own, source_records.c.parent_id.in_(ids))
                 .group_by(source_records.c.parent_id)
-            )
-            .tuples()
-            .all()
+            ).all()
         )
         manifest = {
             row.correlation_key: ManifestVisit(
@@ -276,7 +272,7 @@ def _totals(warehouse: Warehouse, day: date) -> NotesReport:
             sa.select(source_records.c.outcome, source_records.c.outcome_code, sa.func.count())
             .where(*records)
             .group_by(source_records.c.outcome, source_records.c.outcome_code)
-        ).tuples()
+        )
         for outcome, code, count in outcomes:
             report.landed += count
             if outcome == "held":
@@ -288,7 +284,7 @@ def _totals(warehouse: Warehouse, day: date) -> NotesReport:
             .where(notes.c.account == warehouse.account, notes.c.visit_day == day)
             .group_by(notes.c.state)
         )
-        report.states.update(dict(states.tuples().all()))
+        report.states.update(dict(states.all()))
         report.notes = report.states.total()
         report.unknown_headings = (
             connection.scalar(

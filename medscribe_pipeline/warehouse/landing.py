@@ -140,13 +140,13 @@ class Landing:
                 landed = sa.select(source_records.c.source_id, source_records.c.list_hash).where(
                     *self._record_key(), source_records.c.source_id.in_(chunk)
                 )
-                hashes.update(connection.execute(landed).tuples().all())
+                hashes.update(connection.execute(landed).all())
                 waiting = sa.select(quarantine.c.source_id, quarantine.c.payload_hash).where(
                     *self._quarantine_key(),
                     quarantine.c.source_id.in_(chunk),
                     quarantine.c.error_code.not_like("detail%"),
                 )
-                hashes.update(connection.execute(waiting).tuples().all())
+                hashes.update(connection.execute(waiting).all())
         return hashes
 
     def waiting_for_detail(self, limit: int) -> list[tuple[str, Any]]:
@@ -158,7 +158,7 @@ class Landing:
             .limit(limit)
         )
         with self.warehouse.read() as connection:
-            return [(source_id, payload) for source_id, payload in connection.execute(query).tuples()]
+            return [(source_id, payload) for source_id, payload in connection.execute(query)]
 
     def land(
         self, records: Sequence[SourceRecord], problems: Sequence[Problem], cursor: Cursor | None, *, now: datetime
@@ -289,7 +289,7 @@ class Landing:
                 visits.c.correlation_key.in_(chunk),
                 visits.c.started_at.is_not(None),
             )
-            manifest.update(connection.execute(query).tuples().all())
+            manifest.update(connection.execute(query).all())
         parents: dict[str, date] = {}
         for chunk in in_chunks(parent_ids):
             parent_query = sa.select(source_records.c.source_id, source_records.c.visit_day).where(
@@ -298,7 +298,7 @@ class Landing:
                 source_records.c.source_id.in_(chunk),
                 source_records.c.parent_id.is_(None),
             )
-            parents.update(connection.execute(parent_query).tuples().all())
+            parents.update(connection.execute(parent_query).all())
         return manifest, parents
 
     def _touch_children(self, connection: sa.Connection, rows: dict[str, dict[str, Any]]) -> list[tuple[date, int]]:
@@ -311,7 +311,7 @@ class Landing:
                 source_records.c.parent_id,
                 source_records.c.visit_day,
             ).where(*self._family(), source_records.c.parent_id.in_(chunk))
-            for stream, source_id, parent_id, day in connection.execute(query).tuples().all():
+            for stream, source_id, parent_id, day in connection.execute(query).all():
                 parent = rows[parent_id]
                 seq = parent["change_seq"]
                 touched += [(day, seq), (parent["visit_day"], seq)]
@@ -331,7 +331,7 @@ class Landing:
         for chunk in in_chunks(list(adopted)):
             parents = (*self._family(), source_records.c.source_id.in_(chunk), source_records.c.parent_id.is_(None))
             query = sa.select(source_records.c.source_id, source_records.c.visit_day).where(*parents)
-            touched += [(day, adopted[parent]) for parent, day in connection.execute(query).tuples()]
+            touched += [(day, adopted[parent]) for parent, day in connection.execute(query)]
             connection.execute(sa.update(source_records).where(*parents).values(mapped_seq=None))
         return touched
 
