@@ -57,14 +57,15 @@ ORDER BY records DESC, stage, provider, stream, error_code""",
     ),
     Query(
         "Recordings nobody can be named for",
-        "Source ids of notes without a patient: the rows a [visits manifest](visits.md) should have. For an Askara "
+        "Recordings whose notes have no patient: the rows a [visits manifest](visits.md) should have. For an Askara "
         "note the recording is its audio.",
         """\
-SELECT n.provider, COALESCE(r.parent_id, r.source_id) AS correlation_key, n.visit_day, n.state
+SELECT n.provider, COALESCE(r.parent_id, r.source_id) AS correlation_key, n.visit_day, COUNT(*) AS notes
 FROM notes AS n
 JOIN source_records AS r
   ON r.account = n.account AND r.provider = n.provider AND r.stream = n.stream AND r.source_id = n.source_id
 WHERE n.account = 'default' AND n.patient_id IS NULL AND n.state <> 'retracted'
+GROUP BY n.provider, COALESCE(r.parent_id, r.source_id), n.visit_day
 ORDER BY n.provider, n.visit_day, correlation_key""",
     ),
     Query(

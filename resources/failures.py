@@ -6,6 +6,7 @@ Dagster stores exceptions with their traceback for ever, and a `KeyError` or a d
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import dagster as dg
 
@@ -31,7 +32,8 @@ def failures_told() -> Iterator[None]:
     except Exception as error:  # noqa: BLE001  # whatever it is, its text must not reach the event log
         where = traceback.extract_tb(error.__traceback__)[-1]
         told = dg.Failure(
-            description=f"Unexpected {type(error).__name__} in {where.name}, line {where.lineno}. Please report it.",
+            description=f"Unexpected {type(error).__name__} in {where.name}, "
+            f"{Path(where.filename).name} line {where.lineno}. Please report it.",
             metadata={"code": "unexpected", "exit_code": 1},
             allow_retries=False,
         )

@@ -57,26 +57,14 @@ def postgres_server(programs: Path) -> Iterator[str]:
             programs = Path(shutil.copytree(programs.parent, folder / "install")) / "bin"
             folder.chmod(0o755)
         os.chown(folder, UNPRIVILEGED, UNPRIVILEGED)
-    initdb = [programs / "initdb", "--auth=trust", "--encoding=UTF8", "--locale=C", "-U", "postgres", "--no-sync"]
+    data = str(folder / "data")
+    initdb = [f"{programs}/initdb", "--auth=trust", "--encoding=UTF8", "--locale=C", "-U", "postgres", "--no-sync"]
     environment = {"PATH": os.defpath, "HOME": str(folder)}
     server: subprocess.Popen[bytes] | None = None
     try:
-        subprocess.run(
-            [*initdb, "-D", folder / "data"], check=True, capture_output=True, cwd=folder, env=environment, **as_user
-        )
+        subprocess.run([*initdb, "-D", data], check=True, capture_output=True, cwd=folder, env=environment, **as_user)
         # -F: no fsync; a test server has nothing to lose.
-        command = [
-            programs / "postgres",
-            "-D",
-            folder / "data",
-            "-k",
-            folder,
-            "-h",
-            "",
-            "-F",
-            "-c",
-            "max_connections=60",
-        ]
+        command = [f"{programs}/postgres", "-D", data, "-k", str(folder), "-h", "", "-F", "-c", "max_connections=60"]
         server = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.DEVNULL, **as_user)
         url = f"postgresql+psycopg://postgres@/postgres?host={folder}"
         _wait_for(url)

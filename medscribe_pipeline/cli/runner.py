@@ -161,6 +161,9 @@ def _wanted(settings: Settings, providers: Sequence[str]) -> list[str]:
 
 def _collect(run: dg.ExecuteInProcessResult, result: SyncResult) -> None:
     """Takes figures and failures out of a run's events."""
+    import dagster as dg
+
+    failures: list[StepFailure] = []
     for event in run.all_events:
         if event.is_step_materialization:
             name = event.asset_key.to_user_string() if event.asset_key else ""
@@ -175,7 +178,7 @@ def _collect(run: dg.ExecuteInProcessResult, result: SyncResult) -> None:
             data = event.step_failure_data
             told = data.user_failure_data
             facts = told.metadata if told else {}
-            result.failures.append(
+            failures.append(
                 StepFailure(
                     step=event.step_key or "",
                     code=str(facts["code"].value) if "code" in facts else "unexpected",
@@ -183,11 +186,25 @@ def _collect(run: dg.ExecuteInProcessResult, result: SyncResult) -> None:
                     exit_code=int(str(facts["exit_code"].value)) if "exit_code" in facts else 1,
                 )
             )
+        elif event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            check = event.asset_check_evaluation_data
+            if not check.passed:
+                message = "the asset check failed; see its figures in the Dagster UI"
+                failures.append(StepFailure(check.check_name, "check_failed", message, 1))
+    if not run.success and not failures:
+        # A resource that does not open fails the run before any step: that must not look like nothing to do.
+        failures.append(
+            StepFailure(run.job_def.name, "run_failed", "the run did not start; see it in the Dagster UI", 1)
+        )
+    result.failures += failures
 
 
 def _add(total: dict[str, Any], figures: dict[str, Any]) -> None:
+    """Adds up counts and seconds over days; of a latency the largest stays, of texts and times the last."""
     for key, value in figures.items():
         if isinstance(value, str) or key == "watermark":
             total[key] = value
+        elif key.startswith("latency_"):
+            total[key] = max(total.get(key, value), value)
         else:
             total[key] = total.get(key, 0) + value

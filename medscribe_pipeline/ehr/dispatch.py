@@ -8,6 +8,7 @@ leave next, so a commit that waits for the disk is paid once for several notes.
 from __future__ import annotations
 
 import logging
+import threading
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -38,7 +39,7 @@ FAILURES_THAT_OPEN = 5
 """So many failures of the server in a row, and nothing more is sent: the circuit is open."""
 
 # Notes marked as sent beyond those the threads work at, so that no thread waits for a commit.
-_AHEAD = 2
+_AHEAD = 8
 # Notes claimed at once, for each thread: enough to choose among patients, few enough to give back.
 _CLAIMS = 8
 
@@ -48,48 +49,49 @@ class Tally:
     """What the calls of one delivery came to, over all its rounds.
 
     Attributes:
-        delivered: Note versions this call found or put on the server.
         lost: Note versions whose outcome was unknown at first.
         seconds: How long each answered request took.
         failures: Failures in a row up to now.
         error: Why nothing more is sent, if so.
     """
 
-    delivered: int = 0
     lost: int = 0
     seconds: list[float] = field(default_factory=list)
     failures: int = 0
     error: MedscribeError | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def add_bug(self, error: BaseException | None) -> None:
+    def add_bug(self, error: BaseException) -> None:
         """Notes an exception that should not have been; its text may quote a note, so only its type is kept."""
-        self.lost += 1
-        self.error = MedscribeError(
-            "Delivery failed in a way nobody foresaw; please report it with the type of the error",
-            code="internal",
-            context={"type": type(error).__name__},
-        )
+        with self._lock:
+            self.lost += 1
+            self.error = MedscribeError(
+                "Delivery failed in a way nobody foresaw; please report it with the type of the error",
+                code="internal",
+                context={"type": type(error).__name__},
+            )
 
     def add(self, verdict: Verdict) -> None:
-        """Counts one verdict on a request, and decides whether to go on."""
-        self.delivered += verdict.state is State.DELIVERED
-        self.lost += verdict.state is State.UNKNOWN
-        if verdict.error is None:
-            self.seconds.append(verdict.seconds)
-            self.failures = 0
-            return
-        self.failures += 1
-        if self.error is not None:
-            return
-        if verdict.stops:
-            self.error = verdict.error
-        elif self.failures >= FAILURES_THAT_OPEN:
-            self.error = Retriable(
-                "The EHR failed several times in a row; what was not sent stays planned for the next run",
-                code="circuit_open",
-                status=verdict.error.status,
-                context={"failures": self.failures, "last": verdict.error.code},
-            )
+        """Counts one verdict on a request, and decides whether to go on. Called in the thread that sent it."""
+        with self._lock:
+            self.lost += verdict.state is State.UNKNOWN
+            if verdict.error is None:
+                self.seconds.append(verdict.seconds)
+                self.failures = 0
+                return
+            self.failures += 1
+            if self.error is None:
+                self.error = self._why_stop(verdict.error) if not verdict.stops else verdict.error
+
+    def _why_stop(self, error: MedscribeError) -> MedscribeError | None:
+        if self.failures < FAILURES_THAT_OPEN:
+            return None
+        return Retriable(
+            "The EHR failed several times in a row; what was not sent stays planned for the next run",
+            code="circuit_open",
+            status=error.status,
+            context={"failures": self.failures, "last": error.code},
+        )
 
 
 class Dispatcher:
@@ -148,17 +150,27 @@ class Dispatcher:
                 while True:
                     self._claim_ahead(backlog)
                     for shipment in self._turn():
-                        self._flying[pool.submit(send, self._client, shipment)] = shipment.key
+                        self._flying[pool.submit(self._send, shipment)] = shipment.key
                     if not self._flying:
                         return
                     done, _ = wait(self._flying, return_when=FIRST_COMPLETED)
                     self._checkpoint("answered")
                     self._land(done)
-                    if self._tally.error is not None:
-                        self._land([future for future in self._flying if future.cancel()])
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
                 self._clear_up()
+
+    def _send(self, shipment: Shipment) -> Verdict:
+        """In a thread: sends, unless another thread has found out meanwhile that there is no use."""
+        if self._tally.error is not None:
+            return Verdict(State.PLANNED)
+        try:
+            verdict = send(self._client, shipment)
+        except Exception as error:  # noqa: BLE001 - a note that may be on the server must not be lost to a bug
+            self._tally.add_bug(error)
+            return Verdict(State.UNKNOWN, "internal")
+        self._tally.add(verdict)
+        return verdict
 
     def _claim_ahead(self, backlog: Iterator[Key]) -> None:
         window = self._connections * _CLAIMS
@@ -268,14 +280,7 @@ class Dispatcher:
     def _land(self, futures: Iterable[Future[Verdict]]) -> None:
         for future in list(futures):
             key = self._flying.pop(future)
-            if future.cancelled():
-                self._landed[key] = Verdict(State.PLANNED)
-            elif future.exception() is not None:
-                self._landed[key] = Verdict(State.UNKNOWN, "internal")
-                self._tally.add_bug(future.exception())
-            else:
-                self._landed[key] = future.result()
-                self._tally.add(future.result())
+            self._landed[key] = Verdict(State.PLANNED) if future.cancelled() else future.result()
 
     def _clear_up(self) -> None:
         """However the run ended: settles what has landed since, and gives back what never left."""

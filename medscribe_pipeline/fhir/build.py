@@ -13,8 +13,8 @@ from medscribe_pipeline.fhir.documents import build_documents
 from medscribe_pipeline.fhir.rules import check
 from medscribe_pipeline.fhir.sections import MAPPING_VERSION
 from medscribe_pipeline.notes import NoteState, content_hash
-from medscribe_pipeline.warehouse.landing import quarantine_id, write_quarantine
 from medscribe_pipeline.warehouse.notes import MappedNote, read_notes
+from medscribe_pipeline.warehouse.quarantine import quarantine_id, resolve_quarantine, write_quarantine
 from medscribe_pipeline.warehouse.store import in_chunks
 from medscribe_pipeline.warehouse.tables import fhir_documents, notes, quarantine
 
@@ -158,12 +158,7 @@ def _build_batch(
     with warehouse.begin() as connection:
         warehouse.upsert(connection, fhir_documents, rows, not_older_by="source_seq")
         write_quarantine(warehouse, connection, problems)
-        for chunk in in_chunks(healthy):
-            connection.execute(
-                sa.update(quarantine)
-                .where(quarantine.c.id.in_(chunk), quarantine.c.resolved_at.is_(None))
-                .values(resolved_at=now)
-            )
+        resolve_quarantine(connection, healthy, now)
     report.built += len(rows) // 2
 
 
@@ -206,7 +201,7 @@ def _totals(warehouse: Warehouse, day: date, report: DocumentsReport) -> None:
             .where(fhir_documents.c.account == warehouse.account, fhir_documents.c.visit_day == day)
             .group_by(fhir_documents.c.kind)
         )
-        counts = dict(kinds.tuples().all())
+        counts: dict[str, int] = dict(kinds.all())
         codes = connection.execute(
             sa.select(quarantine.c.error_code, sa.func.count())
             .where(
@@ -217,6 +212,6 @@ def _totals(warehouse: Warehouse, day: date, report: DocumentsReport) -> None:
             )
             .group_by(quarantine.c.error_code)
         )
-        report.quarantined.update(dict(codes.tuples().all()))
+        report.quarantined.update(dict(codes.all()))
     report.compositions = counts.get("Composition", 0)
     report.document_references = counts.get("DocumentReference", 0)

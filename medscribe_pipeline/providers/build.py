@@ -15,13 +15,12 @@ from medscribe_pipeline.providers.catalogue import PROVIDERS
 from medscribe_pipeline.providers.headings import headings_version
 from medscribe_pipeline.providers.pull import field_paths
 from medscribe_pipeline.providers.records import Held, LandedRecord, ManifestVisit
-from medscribe_pipeline.warehouse.landing import quarantine_id, write_quarantine
 from medscribe_pipeline.warehouse.notes import MappedNote, write_notes
+from medscribe_pipeline.warehouse.quarantine import quarantine_id, resolve_quarantine, write_quarantine
 from medscribe_pipeline.warehouse.store import in_chunks
 from medscribe_pipeline.warehouse.tables import (
     note_sections,
     notes,
-    quarantine,
     source_records,
     visits,
 )
@@ -101,7 +100,7 @@ def count_due(connection: sa.Connection, account: str, day: date, fingerprint: s
 
 def _due(warehouse: Warehouse, day: date, fingerprint: str) -> list[tuple[str, str, str]]:
     with warehouse.read() as connection:
-        return list(connection.execute(_due_query(warehouse.account, day, fingerprint)).tuples())
+        return list(connection.execute(_due_query(warehouse.account, day, fingerprint)))
 
 
 def _due_query(account: str, day: date, fingerprint: str) -> sa.Select[str, str, str]:
@@ -169,13 +168,7 @@ def _build_batch(
             quarantine_id(warehouse.account, "map", row["b_provider"], row["b_stream"], row["b_source_id"])
             for row in outcomes
         ]
-        resolved = [key for key in resolved if key not in open_now]
-        for chunk in in_chunks(resolved):
-            connection.execute(
-                sa.update(quarantine)
-                .where(quarantine.c.id.in_(chunk), quarantine.c.resolved_at.is_(None))
-                .values(resolved_at=now)
-            )
+        resolve_quarantine(connection, [key for key in resolved if key not in open_now], now)
 
 
 def _records(
@@ -197,18 +190,14 @@ def _records(
                 sa.select(source_records.c.source_id, source_records.c.payload).where(
                     *own, source_records.c.source_id.in_(parent_ids), source_records.c.parent_id.is_(None)
                 )
-            )
-            .tuples()
-            .all()
+            ).all()
         )
         children: dict[str, int] = dict(
             connection.execute(
                 sa.select(source_records.c.parent_id, sa.func.count())
                 .where(*own, source_records.c.parent_id.in_(ids))
                 .group_by(source_records.c.parent_id)
-            )
-            .tuples()
-            .all()
+            ).all()
         )
         manifest = {
             row.correlation_key: ManifestVisit(
@@ -242,15 +231,11 @@ def _records(
 def _write_outcomes(warehouse: Warehouse, connection: sa.Connection, outcomes: list[dict[str, Any]]) -> None:
     if not outcomes:
         return
-    statement = (
-        sa.update(source_records)
-        .where(
-            source_records.c.account == warehouse.account,
-            source_records.c.provider == sa.bindparam("b_provider"),
-            source_records.c.stream == sa.bindparam("b_stream"),
-            source_records.c.source_id == sa.bindparam("b_source_id"),
-        )
-        .values({name: sa.bindparam(name) for name in ("outcome", "outcome_code", "mapped_seq", "mapped_with")})
+    statement = sa.update(source_records).where(
+        source_records.c.account == warehouse.account,
+        source_records.c.provider == sa.bindparam("b_provider"),
+        source_records.c.stream == sa.bindparam("b_stream"),
+        source_records.c.source_id == sa.bindparam("b_source_id"),
     )
     connection.execute(statement, outcomes)
 
@@ -287,7 +272,7 @@ def _totals(warehouse: Warehouse, day: date) -> NotesReport:
             sa.select(source_records.c.outcome, source_records.c.outcome_code, sa.func.count())
             .where(*records)
             .group_by(source_records.c.outcome, source_records.c.outcome_code)
-        ).tuples()
+        )
         for outcome, code, count in outcomes:
             report.landed += count
             if outcome == "held":
@@ -299,7 +284,7 @@ def _totals(warehouse: Warehouse, day: date) -> NotesReport:
             .where(notes.c.account == warehouse.account, notes.c.visit_day == day)
             .group_by(notes.c.state)
         )
-        report.states.update(dict(states.tuples().all()))
+        report.states.update(dict(states.all()))
         report.notes = report.states.total()
         report.unknown_headings = (
             connection.scalar(

@@ -126,7 +126,7 @@ def _pull_notes(
             .order_by(source_records.c.change_seq)
         )
         with warehouse.read() as connection:
-            return [(source_id, seq) for source_id, seq in connection.execute(query).tuples()]
+            return [(source_id, seq) for source_id, seq in connection.execute(query)]
 
     return askara.pull_notes(
         client, landing_for, settings, window, changed_audios=changed_audios, clock=clock, on_progress=on_progress

@@ -56,9 +56,7 @@ def mark_changed(warehouse: Warehouse, connection: sa.Connection, days: Mapping[
             sa.select(visit_days.c.visit_day, visit_days.c.built_seq).where(
                 visit_days.c.account == warehouse.account, visit_days.c.visit_day.in_(list(days))
             )
-        )
-        .tuples()
-        .all()
+        ).all()
     )
     fresh = [
         {"account": warehouse.account, "visit_day": day, "changed_seq": seq, "built_seq": 0}
@@ -85,7 +83,7 @@ def days_to_build(warehouse: Warehouse, fingerprint: str, *, limit: int | None =
         .limit(limit)
     )
     with warehouse.read() as connection:
-        return [(day, seq) for day, seq in connection.execute(query).tuples()]
+        return [(day, seq) for day, seq in connection.execute(query)]
 
 
 def changed_seq(connection: sa.Connection, account: str, day: date) -> int:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from uuid import uuid5
 
 import sqlalchemy as sa
 
-from medscribe_pipeline.notes import NAMESPACE, content_hash
-from medscribe_pipeline.warehouse.days import DayRule, mark_changed
-from medscribe_pipeline.warehouse.store import Warehouse, in_chunks
+from medscribe_pipeline.notes import content_hash
+from medscribe_pipeline.warehouse.days import mark_changed
+from medscribe_pipeline.warehouse.quarantine import quarantine_id, resolve_quarantine, write_quarantine
+from medscribe_pipeline.warehouse.store import in_chunks
 from medscribe_pipeline.warehouse.tables import (
     change_counter,
     quarantine,
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import date, datetime
 
-__all__ = ["Cursor", "Landed", "Landing", "Problem", "SourceRecord", "quarantine_id"]
+    from medscribe_pipeline.warehouse.days import DayRule
+    from medscribe_pipeline.warehouse.store import Warehouse
+
+__all__ = ["Cursor", "Landed", "Landing", "Problem", "SourceRecord"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,11 +93,6 @@ class Landed:
         self.days |= other.days
 
 
-def quarantine_id(account: str, stage: str, provider: str, stream: str, source_id: str) -> str:
-    """Id of the quarantine row of one record at one stage: the same trouble twice is one row."""
-    return str(uuid5(NAMESPACE, f"quarantine\x1f{account}\x1f{stage}\x1f{provider}\x1f{stream}\x1f{source_id}"))
-
-
 class Landing:
     """Writes one stream of one provider.
 
@@ -142,13 +140,13 @@ class Landing:
                 landed = sa.select(source_records.c.source_id, source_records.c.list_hash).where(
                     *self._record_key(), source_records.c.source_id.in_(chunk)
                 )
-                hashes.update(connection.execute(landed).tuples().all())
+                hashes.update(connection.execute(landed).all())
                 waiting = sa.select(quarantine.c.source_id, quarantine.c.payload_hash).where(
                     *self._quarantine_key(),
                     quarantine.c.source_id.in_(chunk),
                     quarantine.c.error_code.not_like("detail%"),
                 )
-                hashes.update(connection.execute(waiting).tuples().all())
+                hashes.update(connection.execute(waiting).all())
         return hashes
 
     def waiting_for_detail(self, limit: int) -> list[tuple[str, Any]]:
@@ -160,7 +158,7 @@ class Landing:
             .limit(limit)
         )
         with self.warehouse.read() as connection:
-            return [(source_id, payload) for source_id, payload in connection.execute(query).tuples()]
+            return [(source_id, payload) for source_id, payload in connection.execute(query)]
 
     def land(
         self, records: Sequence[SourceRecord], problems: Sequence[Problem], cursor: Cursor | None, *, now: datetime
@@ -261,7 +259,7 @@ class Landing:
             connection.execute(sa.update(change_counter).values(value=sequence))
         mark_changed(self.warehouse, connection, touched)
         landed.days |= set(touched)
-        self._resolve(connection, settled, now)
+        resolve_quarantine(connection, [self._quarantine_id(source_id) for source_id in settled], now)
 
     def _existing(self, connection: sa.Connection, source_ids: list[str]) -> dict[str, sa.Row[Any]]:
         found: dict[str, sa.Row[Any]] = {}
@@ -291,7 +289,7 @@ class Landing:
                 visits.c.correlation_key.in_(chunk),
                 visits.c.started_at.is_not(None),
             )
-            manifest.update(connection.execute(query).tuples().all())
+            manifest.update(connection.execute(query).all())
         parents: dict[str, date] = {}
         for chunk in in_chunks(parent_ids):
             parent_query = sa.select(source_records.c.source_id, source_records.c.visit_day).where(
@@ -300,7 +298,7 @@ class Landing:
                 source_records.c.source_id.in_(chunk),
                 source_records.c.parent_id.is_(None),
             )
-            parents.update(connection.execute(parent_query).tuples().all())
+            parents.update(connection.execute(parent_query).all())
         return manifest, parents
 
     def _touch_children(self, connection: sa.Connection, rows: dict[str, dict[str, Any]]) -> list[tuple[date, int]]:
@@ -313,7 +311,7 @@ class Landing:
                 source_records.c.parent_id,
                 source_records.c.visit_day,
             ).where(*self._family(), source_records.c.parent_id.in_(chunk))
-            for stream, source_id, parent_id, day in connection.execute(query).tuples().all():
+            for stream, source_id, parent_id, day in connection.execute(query).all():
                 parent = rows[parent_id]
                 seq = parent["change_seq"]
                 touched += [(day, seq), (parent["visit_day"], seq)]
@@ -333,7 +331,7 @@ class Landing:
         for chunk in in_chunks(list(adopted)):
             parents = (*self._family(), source_records.c.source_id.in_(chunk), source_records.c.parent_id.is_(None))
             query = sa.select(source_records.c.source_id, source_records.c.visit_day).where(*parents)
-            touched += [(day, adopted[parent]) for parent, day in connection.execute(query).tuples()]
+            touched += [(day, adopted[parent]) for parent, day in connection.execute(query)]
             connection.execute(sa.update(source_records).where(*parents).values(mapped_seq=None))
         return touched
 
@@ -345,7 +343,7 @@ class Landing:
         """Opens or renews quarantine rows; returns how many are new or different from before."""
         rows = {}
         for problem in problems:
-            key = quarantine_id(self.warehouse.account, "extract", self.provider, self.stream, problem.source_id)
+            key = self._quarantine_id(problem.source_id)
             rows[key] = {
                 "id": key,
                 **self._names(self.stream),
@@ -363,13 +361,8 @@ class Landing:
             }
         return write_quarantine(self.warehouse, connection, list(rows.values()))
 
-    def _resolve(self, connection: sa.Connection, source_ids: Sequence[str], now: datetime) -> None:
-        for chunk in in_chunks(source_ids):
-            connection.execute(
-                sa.update(quarantine)
-                .where(*self._quarantine_key(), quarantine.c.source_id.in_(chunk))
-                .values(resolved_at=now)
-            )
+    def _quarantine_id(self, source_id: str) -> str:
+        return quarantine_id(self.warehouse.account, "extract", self.provider, self.stream, source_id)
 
     def _names(self, stream: str) -> dict[str, Any]:
         return {"account": self.warehouse.account, "provider": self.provider, "stream": stream}
@@ -387,32 +380,6 @@ class Landing:
             quarantine.c.stage == "extract",
             quarantine.c.resolved_at.is_(None),
         )
-
-
-def write_quarantine(warehouse: Warehouse, connection: sa.Connection, rows: list[dict[str, Any]]) -> int:
-    """Upserts quarantine rows; a row that was open before keeps its first sighting and counts one attempt more.
-
-    Returns:
-        How many were not open before, or are open for another reason or another payload now.
-    """
-    fresh = 0
-    for row in rows:
-        query = sa.select(
-            quarantine.c.first_seen_at,
-            quarantine.c.attempts,
-            quarantine.c.resolved_at,
-            quarantine.c.error_code,
-            quarantine.c.payload_hash,
-        ).where(quarantine.c.id == row["id"])
-        old = connection.execute(query).one_or_none()
-        if old is None or old.resolved_at is not None:
-            fresh += 1
-        else:
-            fresh += (old.error_code, old.payload_hash) != (row["error_code"], row["payload_hash"])
-            row["first_seen_at"] = old.first_seen_at
-            row["attempts"] = old.attempts + 1
-    warehouse.upsert(connection, quarantine, rows)
-    return fresh
 
 
 def _is_older(record: SourceRecord, old: sa.Row[Any]) -> bool:

@@ -8,7 +8,6 @@ row claimed by a worker whose lock is free knows that the worker is gone, withou
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
 import uuid
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ import sqlalchemy as sa
 from filelock import FileLock, Timeout
 
 from medscribe_pipeline.errors import Busy, ConfigError
+from medscribe_pipeline.warehouse.failures import translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,12 +115,12 @@ class PostgresLocks:
     def hold(self, name: str, timeout_s: float) -> Iterator[None]:
         """See `Locks.hold`."""
         deadline = time.monotonic() + timeout_s
-        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        with translated(), self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             key = self._key(name)
             while not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(key))):
                 if time.monotonic() >= deadline:
                     raise _busy(name)
-                threading.Event().wait(POLL_S)
+                time.sleep(POLL_S)
             try:
                 yield
             finally:
@@ -128,7 +128,7 @@ class PostgresLocks:
 
     def is_free(self, name: str) -> bool:
         """See `Locks.is_free`."""
-        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        with translated(), self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             key = self._key(name)
             if not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(key))):
                 return False

@@ -76,7 +76,7 @@ def read_notes(
         turns: dict[str, list[dict[str, Any]]] = {}
         if with_transcripts:
             query = sa.select(transcripts.c.note_id, transcripts.c.turns).where(transcripts.c.note_id.in_(chunk))
-            turns = dict(connection.execute(query).tuples().all())
+            turns = dict(connection.execute(query).all())
         found.extend(
             MappedNote(
                 _note(row, sections.get(row.note_id, []), turns.get(row.note_id, [])), row.visit_day, row.source_seq

@@ -27,7 +27,16 @@ if TYPE_CHECKING:
 
     from medscribe_pipeline.warehouse.store import Warehouse
 
-__all__ = ["CursorStatus", "DayBalance", "ProviderStatus", "Status", "day_balances", "duplicates", "orphans", "read_status"]
+__all__ = [
+    "CursorStatus",
+    "DayBalance",
+    "ProviderStatus",
+    "Status",
+    "day_balances",
+    "duplicates",
+    "orphans",
+    "read_status",
+]
 
 
 @dataclass(slots=True)
@@ -117,9 +126,11 @@ def read_status(warehouse: Warehouse, *, target: str, day: date | None = None) -
     count = sa.func.count()
     with warehouse.read() as connection:
 
-        def grouped(*columns: sa.ColumnElement[Any], where: list[sa.ColumnElement[bool]], source: Any = None) -> list[Any]:
+        def grouped(
+            *columns: sa.ColumnElement[Any], where: list[sa.ColumnElement[bool]], source: Any = None
+        ) -> list[Any]:
             query = sa.select(*columns, count).where(*where).group_by(*columns).order_by(*columns)
-            return list(connection.execute(query.select_from(source) if source is not None else query).tuples())
+            return list(connection.execute(query.select_from(source) if source is not None else query))
 
         records = source_records.c
         for name, stream, outcome, code, number in grouped(
@@ -217,7 +228,7 @@ def day_balances(warehouse: Warehouse, days: list[date] | None = None) -> list[D
     if days is not None:
         query = query.where(records.visit_day.in_(days))
     with warehouse.read() as connection:
-        return [DayBalance(row[0], *(int(value) for value in row[1:])) for row in connection.execute(query).tuples()]
+        return [DayBalance(row[0], *(int(value) for value in row[1:])) for row in connection.execute(query)]
 
 
 def duplicates(warehouse: Warehouse, target: str) -> dict[str, int]:

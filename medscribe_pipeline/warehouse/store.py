@@ -11,8 +11,9 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from medscribe_pipeline.errors import ConfigError, MedscribeError
+from medscribe_pipeline.errors import ConfigError
 from medscribe_pipeline.notes import canonical_json
+from medscribe_pipeline.warehouse.failures import translated
 from medscribe_pipeline.warehouse.locks import FileLocks, Locks, PostgresLocks, new_worker_name
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class Warehouse:
     def begin(self) -> Iterator[sa.Connection]:
         """One write transaction: commits at the end of the block, rolls back on any exception."""
         with (
-            _translated(),
+            translated(),
             self.engine.connect().execution_options(medscribe_write=True) as connection,
             connection.begin(),
         ):
@@ -100,7 +101,7 @@ class Warehouse:
         # SQLite gives a transaction one view of its own accord; PostgreSQL by default gives each statement its own.
         level = {} if self.engine.dialect.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
         with (
-            _translated(),
+            translated(),
             self.engine.connect().execution_options(**level) as connection,
             connection.begin(),
         ):
@@ -137,7 +138,7 @@ class Warehouse:
         with self.locks.hold("migrate", MIGRATION_TIMEOUT_S):
             if self.schema_version() == SCHEMA_HEAD:
                 return False
-            with _translated():
+            with translated():
                 migration.upgrade(self.engine)
         return True
 
@@ -253,38 +254,3 @@ def _lock_folder(url: sa.URL, settings: Settings) -> Path:
         database = Path(url.database)
         return database.with_name(f"{database.name}.locks")
     return settings.home / "locks"
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Turns database errors into ours; SQLAlchemy's texts hold statements, and drivers' texts hold values."""
-    try:
-        yield
-    except sa.exc.SQLAlchemyError as error:
-        raise _warehouse_error(error) from None
-
-
-def _warehouse_error(error: sa.exc.SQLAlchemyError) -> MedscribeError:
-    cause = getattr(error, "orig", None)
-    name = str(
-        getattr(cause, "sqlite_errorname", "") or getattr(cause, "sqlstate", "") or type(cause or error).__name__
-    )
-    known = {
-        "SQLITE_CANTOPEN": "Cannot open the warehouse file; check that its folder exists and is writable",
-        "SQLITE_READONLY": "The warehouse file is read-only; make it and its folder writable",
-        "SQLITE_FULL": "The disk of the warehouse is full; free some space and run again, nothing half-written remains",
-        "SQLITE_NOTADB": "MEDSCRIBE_WAREHOUSE_URL points to a file that is not a SQLite database",
-        "SQLITE_BUSY": "The warehouse is locked by another program; close it and run again",
-        "SQLITE_IOERR": "Reading or writing the warehouse failed; check the disk",
-        "SQLITE_CORRUPT": "The warehouse file is damaged; restore a backup",
-    }
-    for prefix, message in known.items():
-        if name.startswith(prefix):
-            return ConfigError(message, code="warehouse", context={"cause": name})
-    if isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError)):
-        return ConfigError(
-            "The warehouse cannot be used; check MEDSCRIBE_WAREHOUSE_URL and that the database is running",
-            code="warehouse",
-            context={"cause": name},
-        )
-    return MedscribeError("A warehouse statement failed", code="warehouse_statement", context={"cause": name})

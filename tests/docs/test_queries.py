@@ -113,7 +113,7 @@ EXPECTED: dict[str, list[tuple[Any, ...]]] = {
     ],
     "What does not reach the EHR, and why": [("ehr", "held", "patient_unknown", 2, "2026-03-02")],
     "What waits in quarantine": [("extract", "askara", "notes", "wire_model", 1, NOON)],
-    "Recordings nobody can be named for": [("askara", "a2", "2026-03-02", "validated")],
+    "Recordings nobody can be named for": [("askara", "a2", "2026-03-02", 1)],
     "Where a note is in the EHR": [
         ("askara", "n1", "Composition", "16", 'W/"1"', NOON),
         ("askara", "n1", "DocumentReference", "17", 'W/"1"', NOON),

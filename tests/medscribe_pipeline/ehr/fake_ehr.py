@@ -7,14 +7,16 @@ import json
 import re
 import socket
 import threading
+import time
 from collections import Counter, deque
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 __all__ = ["FakeEhr", "Fault"]
 
@@ -61,7 +63,9 @@ class FakeEhr:
         order: `DocumentReference.subject` and version of each processed transaction.
         searches_work: Whether searches are answered.
         etags: Whether versions are told.
+        conditions: Whether `ifNoneExist` and `ifMatch` are heeded; some servers take them and do as they please.
         on_commit: Called after a transaction is committed, before it is answered.
+        before_transaction: Called before it is looked at.
         token: Bearer token to insist on.
         fhir_version: What the CapabilityStatement says.
     """
@@ -73,12 +77,14 @@ class FakeEhr:
         self.order: list[Resource] = []
         self.searches_work = True
         self.etags = True
+        self.conditions = True
         self.on_commit: Callable[[], None] = lambda: None
         self.before_transaction: Callable[[], None] = lambda: None
         self.token: str | None = None
         self.fhir_version: str | None = "4.0.1"
         self.lock = threading.RLock()
         self._next_id = 0
+        self._busy = 0
         ehr = self
 
         class Handler(_Handler):
@@ -94,6 +100,25 @@ class FakeEhr:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(5)
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Around whatever a request makes the server do."""
+        with self.lock:
+            self._busy += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self._busy -= 1
+
+    def wait_until_idle(self) -> None:
+        """Waits for what clients that are gone have left behind to be carried out."""
+        for _ in range(500):
+            if not self._busy:
+                return
+            time.sleep(0.01)
+        raise TimeoutError
 
     def newest(self, kind: str) -> list[Resource]:
         """The current version of every resource of a type."""
@@ -134,7 +159,7 @@ class FakeEhr:
             raise _FailedError(404, "not-found")
         if resource.get("id") != server_id:
             raise _FailedError(400, "invalid")
-        if request.get("ifMatch") not in (None, f'W/"{there[-1]["meta"]["versionId"]}"'):
+        if self.conditions and request.get("ifMatch") not in (None, f'W/"{there[-1]["meta"]["versionId"]}"'):
             raise _FailedError(412, "conflict")
         return self._outcome(200, self.put(kind, server_id, resource))
 
@@ -142,7 +167,7 @@ class FakeEhr:
         if "id" in resource:
             raise _FailedError(400, "invalid")
         kind = request["url"]
-        if condition := request.get("ifNoneExist"):
+        if (condition := request.get("ifNoneExist")) and self.conditions:
             ((name, (token,)),) = parse_qs(condition, strict_parsing=True).items()
             assert name == "identifier"
             matches = self.find(kind, token)
@@ -169,6 +194,8 @@ class FakeEhr:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = 1 << 16  # Headers and body in one segment; two would wait for each other (Nagle, delayed ACK).
+    disable_nagle_algorithm = True
     server_of: FakeEhr
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
@@ -204,6 +231,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         ehr = self.server_of
         bundle = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with ehr.working():
+            self._take(ehr, bundle)
+
+    def _take(self, ehr: FakeEhr, bundle: Resource) -> None:
         ehr.seen["POST"] += 1
         if not self._may():
             self._fail(401, "login")

@@ -231,9 +231,13 @@ def test_a_damaged_file_is_said_so(make_settings: MakeSettings, tmp_path: Path) 
 
 
 def test_an_exception_undoes_the_transaction(warehouse: Warehouse) -> None:
-    with pytest.raises(ZeroDivisionError), warehouse.begin() as connection:
-        warehouse.upsert(connection, sync_cursors, [_cursor()])
-        raise ZeroDivisionError
+    def fail() -> None:
+        with warehouse.begin() as connection:
+            warehouse.upsert(connection, sync_cursors, [_cursor()])
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
 
     assert rows_of(warehouse, sync_cursors) == []
 

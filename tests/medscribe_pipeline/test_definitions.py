@@ -1,0 +1,243 @@
+"""What Dagster loads, for every configuration: exactly these assets, checks, jobs, schedules and sensors."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pytest
+
+from tests.synced import DAGSTER_ON_PYDANTIC
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from medscribe_pipeline.settings import Settings
+
+pytestmark = pytest.mark.filterwarnings(DAGSTER_ON_PYDANTIC)
+
+ROOT = Path(__file__).parents[2]
+
+ASKARA = {"token": "askara-canary-token"}
+AUDIOSCRIBE = {"token": "audioscribe-canary-token"}
+EHR = {"base_url": "https://ehr.example.org/fhir"}
+
+AUDIOS, NOTES_PULLED, SESSIONS = "askara_audios", "askara_notes", "audioscribe_sessions"
+DAY_STAGES = ["scribe_notes", "fhir_compositions", "fhir_document_references"]
+
+
+@pytest.fixture
+def define(make_settings: Callable[..., Settings]) -> Callable[..., dg.Definitions]:
+    from medscribe_pipeline.definitions import build_definitions  # noqa: PLC0415 - loads the definitions of the environment
+
+    def make(**changes: Any) -> dg.Definitions:
+        return build_definitions(make_settings(**changes))
+
+    return make
+
+
+def specs(definitions: dg.Definitions) -> dict[str, dg.AssetSpec]:
+    return {spec.key.to_user_string(): spec for spec in definitions.resolve_all_asset_specs()}
+
+
+@pytest.mark.parametrize(
+    ("configured", "keys"),
+    [
+        ({}, DAY_STAGES),
+        ({"askara": ASKARA}, [AUDIOS, NOTES_PULLED, *DAY_STAGES]),
+        ({"audioscribe": AUDIOSCRIBE}, [SESSIONS, *DAY_STAGES]),
+        ({"askara": ASKARA, "audioscribe": AUDIOSCRIBE}, [AUDIOS, NOTES_PULLED, SESSIONS, *DAY_STAGES]),
+        ({"ehr": EHR}, [*DAY_STAGES, "ehr_deliveries"]),
+        (
+            {"askara": ASKARA, "audioscribe": AUDIOSCRIBE, "ehr": EHR},
+            [AUDIOS, NOTES_PULLED, SESSIONS, *DAY_STAGES, "ehr_deliveries"],
+        ),
+    ],
+    ids=["nothing", "askara", "audioscribe", "both", "ehr", "everything"],
+)
+def test_only_what_is_configured_is_in_the_graph(
+    define: Callable[..., dg.Definitions], configured: dict[str, Any], keys: list[str]
+) -> None:
+    definitions = define(**configured)
+
+    dg.Definitions.validate_loadable(definitions)
+    assert sorted(specs(definitions)) == sorted(keys)
+
+
+def test_deps_follow_the_data(define: Callable[..., dg.Definitions]) -> None:
+    found = specs(define(askara=ASKARA, audioscribe=AUDIOSCRIBE, ehr=EHR))
+
+    assert {name: sorted(dep.asset_key.to_user_string() for dep in spec.deps) for name, spec in found.items()} == {
+        AUDIOS: [],
+        NOTES_PULLED: [AUDIOS],
+        SESSIONS: [],
+        "scribe_notes": [AUDIOS, NOTES_PULLED, SESSIONS],
+        "fhir_compositions": ["scribe_notes"],
+        "fhir_document_references": ["scribe_notes"],
+        "ehr_deliveries": ["fhir_compositions", "fhir_document_references"],
+    }
+
+
+def test_the_graph_explains_itself(define: Callable[..., dg.Definitions]) -> None:
+    found = specs(define(askara=ASKARA, audioscribe=AUDIOSCRIBE, ehr=EHR))
+
+    assert {name: spec.group_name for name, spec in found.items()} == {
+        AUDIOS: "askara",
+        NOTES_PULLED: "askara",
+        SESSIONS: "audioscribe",
+        "scribe_notes": "notes",
+        "fhir_compositions": "fhir",
+        "fhir_document_references": "fhir",
+        "ehr_deliveries": "ehr",
+    }
+    assert {name: spec.kinds for name, spec in found.items()} == {
+        AUDIOS: {"python", "sql"},
+        NOTES_PULLED: {"python", "sql"},
+        SESSIONS: {"python", "sql"},
+        "scribe_notes": {"python", "sql"},
+        "fhir_compositions": {"python", "fhir", "sql"},
+        "fhir_document_references": {"python", "fhir", "sql"},
+        "ehr_deliveries": {"python", "fhir"},
+    }
+    assert {tuple(spec.owners) for spec in found.values()} == {("team:data-engineering",)}
+    assert {spec.tags["phi"] for spec in found.values()} == {"true"}
+    descriptions = [spec.description or "" for spec in found.values()]
+    assert all(len(text) > 30 and text.endswith(".") for text in descriptions)
+    assert len(set(descriptions)) == len(found)
+
+
+def test_what_is_pulled_has_no_partitions_and_what_is_built_has_visit_days(
+    define: Callable[..., dg.Definitions],
+) -> None:
+    found = specs(define(askara=ASKARA, audioscribe=AUDIOSCRIBE, ehr=EHR, timezone="Europe/Paris"))
+
+    assert {name for name, spec in found.items() if spec.partitions_def is None} == {AUDIOS, NOTES_PULLED, SESSIONS}
+    days = {spec.partitions_def for spec in found.values() if spec.partitions_def is not None}
+    assert days == {dg.DailyPartitionsDefinition("2015-01-01", timezone="Europe/Paris", end_offset=1)}
+
+
+def test_a_provider_and_the_ehr_are_asked_by_one_run_at_a_time(define: Callable[..., dg.Definitions]) -> None:
+    definitions = define(askara=ASKARA, audioscribe=AUDIOSCRIBE, ehr={**EHR, "target": "clinic"}, account="south")
+
+    pools = {
+        node.name: node.pool
+        for asset in definitions.resolve_asset_graph().assets_defs
+        if asset.keys and isinstance(node := asset.node_def, dg.OpDefinition)
+    }
+    assert pools == {
+        AUDIOS: "askara.south",
+        NOTES_PULLED: "askara.south",
+        SESSIONS: "audioscribe.south",
+        "scribe_notes": None,
+        "fhir_documents": None,
+        "ehr_deliveries": "ehr.clinic",
+    }
+
+
+def test_jobs_hold_the_right_assets(define: Callable[..., dg.Definitions]) -> None:
+    definitions = define(askara=ASKARA, audioscribe=AUDIOSCRIBE, ehr=EHR)
+
+    def selected(job: str) -> set[str]:
+        return {key.to_user_string() for key in definitions.resolve_job_def(job).asset_layer.selected_asset_keys}
+
+    assert selected("sync") == {AUDIOS, NOTES_PULLED, SESSIONS}
+    assert selected("build_days") == {*DAY_STAGES, "ehr_deliveries"}
+    assert definitions.resolve_job_def("sync").executor_def.name == "in_process"
+
+
+def test_checks_run_with_the_build(define: Callable[..., dg.Definitions]) -> None:
+    definitions = define()
+
+    layer = definitions.resolve_job_def("build_days").asset_layer
+    checks = {(key.asset_key.to_user_string(), key.name) for key in layer.asset_graph.asset_check_keys}
+    assert checks == {
+        ("scribe_notes", "no_duplicate_keys"),
+        ("scribe_notes", "no_orphans"),
+        ("scribe_notes", "landed_is_accounted_for"),
+    }
+
+
+def test_the_schedule_syncs_at_the_configured_time_and_waits_to_be_started(
+    define: Callable[..., dg.Definitions],
+) -> None:
+    definitions = define(askara=ASKARA, schedule="5 6 * * *", timezone="Europe/Paris")
+
+    schedule = definitions.resolve_schedule_def("sync_schedule")
+    assert schedule.job_name == "sync"
+    assert schedule.cron_schedule == "5 6 * * *"
+    assert schedule.execution_timezone == "Europe/Paris"
+    assert schedule.default_status == dg.DefaultScheduleStatus.STOPPED
+
+
+def test_the_sensor_builds_days_and_waits_to_be_started(define: Callable[..., dg.Definitions]) -> None:
+    sensor = define().resolve_sensor_def("changed_days")
+
+    assert sensor.job_name == "build_days"
+    assert sensor.minimum_interval_seconds == 60
+    assert sensor.default_status == dg.DefaultSensorStatus.STOPPED
+
+
+def test_without_a_provider_there_is_nothing_to_sync_nor_to_schedule(define: Callable[..., dg.Definitions]) -> None:
+    definitions = define(ehr=EHR)
+
+    assert [job.name for job in definitions.resolve_all_job_defs() if not job.name.startswith("__")] == ["build_days"]
+    assert not list(definitions.schedules or ())
+
+
+def test_no_credential_is_anywhere_in_what_dagster_shows(define: Callable[..., dg.Definitions]) -> None:
+    definitions = define(askara=ASKARA, audioscribe=AUDIOSCRIBE, ehr=EHR)
+
+    shown = [
+        repr((spec.description, spec.tags, spec.metadata, spec.code_version)) for spec in specs(definitions).values()
+    ]
+    job = definitions.resolve_job_def("sync")
+    shown += [repr(job.run_config), repr(job.tags), repr(job.metadata), repr(definitions.resources)]
+    assert "canary" not in "".join(shown)
+
+
+def dagster(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs a program of the environment with nothing set but what is given."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={"PATH": os.defpath, "PYTHONDONTWRITEBYTECODE": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+VALIDATE = ("-m", "dagster", "definitions", "validate", "-w", str(ROOT / "workspace.yaml"))
+
+
+def test_dagster_validates_the_workspace_with_the_settings_of_the_environment(tmp_path: Path) -> None:
+    done = dagster(tmp_path, *VALIDATE, DAGSTER_HOME=str(tmp_path), MEDSCRIBE_ASKARA_TOKEN="x")
+
+    assert done.returncode == 0, done.stderr
+    assert "Validation successful for code location medscribe" in done.stdout + done.stderr
+
+
+def test_a_wrong_setting_fails_the_validation_by_its_name_not_by_its_value(tmp_path: Path) -> None:
+    done = dagster(tmp_path, *VALIDATE, DAGSTER_HOME=str(tmp_path), MEDSCRIBE_ASKARA_CLIENT_SECRET="the-canary-secret")
+
+    said = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "missing: MEDSCRIBE_ASKARA_CLIENT_ID, MEDSCRIBE_ASKARA_REFRESH_TOKEN" in said
+    assert "canary" not in said
+
+
+def test_the_code_location_loads_without_any_environment(tmp_path: Path) -> None:
+    listing = """
+from medscribe_pipeline.definitions import defs
+print(*(spec.key.to_user_string() for spec in defs.resolve_all_asset_specs()))
+"""
+
+    done = dagster(tmp_path, "-c", listing)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(done.stdout.split()) == sorted(DAY_STAGES)
