@@ -161,8 +161,8 @@ class Nabla(WorkProvider):
         """See `work.WorkProvider.submit`.
 
         Raises:
-            Unsettled: Also with `no_job_id`, `wrong_job` or `answer`: the answer cannot be one to this request, and what
-                became of the request is not known.
+            Unsettled: Also with `no_job_id`, `wrong_job` or `answer`: the answer cannot be one to this request, so
+                nobody knows what became of it.
         """
         # Throttled is not taken, and `client_request_id` guards against twice anyway.
         answer = client.request(
