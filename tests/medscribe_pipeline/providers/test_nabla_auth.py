@@ -6,7 +6,7 @@ import os
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 import pytest
@@ -16,6 +16,7 @@ from joserfc.jwk import ECKey, RSAKey
 
 from medscribe_pipeline.errors import ConfigError, ProviderContractError, Retriable
 from medscribe_pipeline.providers.http import HttpClient, Unsettled
+from medscribe_pipeline.providers.nabla import open_client
 from medscribe_pipeline.providers.nabla_auth import ClientAssertionAuth, load_private_key
 from medscribe_pipeline.settings import NablaSettings
 from tests.medscribe_pipeline.providers.scripted_server import START, Hangup, Reply, Seen, http_settings
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from medscribe_pipeline.settings import Settings
+    from medscribe_pipeline.warehouse.store import Warehouse
     from tests.medscribe_pipeline.providers.scripted_server import FakeClock, ScriptedServer
 
 CLIENT_ID = "0b9c7f50-0000-4000-8000-00000000c11e"
@@ -224,6 +227,19 @@ def test_an_answer_without_token_is_no_token(
         make_auth().header()
 
     assert caught.value.code == "token_answer"
+
+
+def test_the_account_s_client_signs_for_the_token_url_under_its_prefix(
+    make_settings: Callable[..., Settings], tokens: TokenServer, server: ScriptedServer, key_file: Path
+) -> None:
+    own = NablaSettings(base_url=server.url, client_id=CLIENT_ID, private_key_file=key_file, timeout_s=5)
+    # The system's clock here: the token is for now.
+    with open_client(make_settings(nabla=own), cast("Warehouse", None)) as client:
+        assert client.get_json("/transcribe-async/j-1").status == 200
+
+    assert tokens.assertions[0].claims["aud"] == tokens.url
+    assert [seen.path for seen in server.seen] == [TOKEN_PATH, "/v1/core/server/transcribe-async/j-1"]
+    assert server.seen[1].headers["authorization"] == "Bearer access-1"
 
 
 def test_the_clock_decides_when_an_assertion_ends(
