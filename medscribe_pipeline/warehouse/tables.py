@@ -288,7 +288,6 @@ transcripts = sa.Table(
 
 fhir_documents = sa.Table(
     "fhir_documents",
-    "inbox",
     metadata,
     sa.Column("note_id", ID, sa.ForeignKey("notes.note_id", ondelete="CASCADE"), primary_key=True),
     sa.Column("kind", NAME, primary_key=True, comment="Composition or DocumentReference."),
