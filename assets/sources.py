@@ -93,7 +93,7 @@ def _source_asset(settings: Settings, provider: Provider, stream: Stream) -> dg.
                 stream.name,
                 window,
                 clock=warehouse.now,
-                run_id=context.run_id,
+                run_id=context.run.run_id,
                 on_progress=tell,
             )
         return dg.MaterializeResult(metadata=_metadata(report, window))
