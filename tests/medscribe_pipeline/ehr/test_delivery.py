@@ -128,6 +128,24 @@ def test_a_note_edited_back_goes_out_again(clinic: Clinic, ehr: FakeEhr) -> None
     assert clinic.deliver().already_delivered == 1
 
 
+def test_the_life_of_a_note_on_either_database(any_clinic: Clinic, ehr: FakeEhr) -> None:
+    first, second = note(1), edited(note(1), "Cough for a week.")
+    any_clinic.write(note(1, state=NoteState.DRAFT), note(2, patient=None))
+    assert any_clinic.deliver().held == {"not_validated": 1, "patient_unknown": 1}
+    any_clinic.write(first)
+    ehr.faults.append(CUT)
+    assert any_clinic.deliver().delivered == 1
+    any_clinic.write(second)
+    ehr.faults.append(BROKEN)
+    assert any_clinic.deliver().delivered == 1
+    any_clinic.write(first)
+    assert any_clinic.deliver().delivered == 1
+    any_clinic.write(note(1, state=NoteState.RETRACTED))
+    assert any_clinic.deliver().delivered == 1
+    assert any_clinic.deliver().already_delivered == 1
+    assert versions(ehr) == ["4", "4"]
+
+
 def test_a_retraction_reaches_what_was_delivered(clinic: Clinic, ehr: FakeEhr) -> None:
     clinic.write(note(1))
     clinic.deliver()
