@@ -95,11 +95,12 @@ def status(
 ) -> None:
     """Show what was pulled, what became of it, and what waits for somebody."""
     from medscribe_pipeline.cli.output import console, print_json, status_json, status_tables
+    from medscribe_pipeline.pipeline import fingerprint
     from medscribe_pipeline.warehouse.reports import read_status
 
     settings = _settings()
     with _warehouse(settings) as warehouse:
-        found = read_status(warehouse, target=settings.ehr.target, day=_day(day))
+        found = read_status(warehouse, target=settings.ehr.target, fingerprint=fingerprint(settings), day=_day(day))
     if as_json:
         print_json(status_json(found))
         return
@@ -188,9 +189,10 @@ def demo(
 def report(settings: Settings, warehouse: Warehouse, result: SyncResult, *, as_json: bool) -> int:
     """Prints what a sync did and where everything is now; returns the exit code."""
     from medscribe_pipeline.cli.output import console, print_json, run_summary, status_json, status_tables
+    from medscribe_pipeline.pipeline import fingerprint
     from medscribe_pipeline.warehouse.reports import read_status
 
-    found = read_status(warehouse, target=settings.ehr.target)
+    found = read_status(warehouse, target=settings.ehr.target, fingerprint=fingerprint(settings))
     code = result.exit_code or (1 if found.open_quarantine or found.troubled else 0)
     if as_json:
         failures = [{"step": f.step, "code": f.code, "message": f.message} for f in result.failures]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from medscribe_pipeline.warehouse.days import outdated
 from medscribe_pipeline.warehouse.tables import (
     deliveries,
     fhir_documents,
@@ -108,7 +109,7 @@ class DayBalance:
         return self.landed == self.notes + self.part + self.held + self.quarantined + self.waiting
 
 
-def read_status(warehouse: Warehouse, *, target: str, day: date | None = None) -> Status:
+def read_status(warehouse: Warehouse, *, target: str, fingerprint: str, day: date | None = None) -> Status:
     """Reads the status of an account, of all days or of one.
 
     Superseded versions of a delivery are left out of its counts: they are history, not work.
@@ -176,7 +177,7 @@ def read_status(warehouse: Warehouse, *, target: str, day: date | None = None) -
         ]
         days = sa.select(count).where(*of(visit_days))
         status.days = connection.scalar(days) or 0
-        status.days_due = connection.scalar(days.where(visit_days.c.built_seq < visit_days.c.changed_seq)) or 0
+        status.days_due = connection.scalar(days.where(outdated(fingerprint))) or 0
     return status
 
 
