@@ -191,7 +191,7 @@ class _Counts:
         *columns: sa.ColumnElement[Any],
         where: list[sa.ColumnElement[bool]],
         source: sa.FromClause | None = None,
-    ) -> list[sa.Row[Any]]:
+    ) -> list[Any]:
         query = sa.select(*columns, sa.func.count()).where(*where).group_by(*columns).order_by(*columns)
         return list(self._connection.execute(query if source is None else query.select_from(source)))
 
