@@ -260,7 +260,7 @@ def test_any_text_and_any_new_value_of_an_enum_is_mapped(
     )
 
     assert isinstance(found, ScribeNote)
-    assert found.has_text == bool(content.strip())
+    assert bool(found.sections) == bool(content.strip())
     assert found.template == (kind or None)
 
 
