@@ -250,6 +250,16 @@ def test_a_note_without_text_says_so(ours: Settings) -> None:
     assert map_note(ours, note(content="x")).has_text
 
 
+@pytest.mark.parametrize(
+    "last", ["**Off work for 3 days**", "# Off work for 3 days", "Follow-up (off work for 3 days)"]
+)
+def test_a_stressed_sentence_is_text_and_no_empty_heading(ours: Settings, last: str) -> None:
+    sections = map_note(ours, note(content=f"## Plan\nRest\n\n{last}")).sections
+    leaves = [leaf for section in sections for leaf in (section.sections or (section,))]
+
+    assert "ff work for 3 days" in leaves[-1].text
+
+
 @examples(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.text(), step=st.text(max_size=20), kind=st.none() | st.text(max_size=20))
 def test_any_text_and_any_new_value_of_an_enum_is_mapped(
