@@ -98,3 +98,8 @@ def value_of(resource: Row) -> str:
     """The identifier of the note a resource was made from."""
     given = resource["identifier"]
     return str((given[0] if isinstance(given, list) else given)["value"])
+
+
+def open_only(state: Tables) -> Tables:
+    """A state without what passed through quarantine and left it again."""
+    return {**state, "quarantine": [row for row in state["quarantine"] if not row["resolved_at"]]}
