@@ -166,11 +166,12 @@ def sandbox(
     state: Annotated[Path | None, typer.Option(help="File the sandbox keeps its world in between starts.")] = None,
     faults: Annotated[bool, typer.Option("--faults", help="Misbehave in every way at once.")] = False,
     ready_file: Annotated[Path | None, typer.Option(help="File to write the URLs to once it listens.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Run the simulated providers and FHIR endpoint, on loopback only, until Ctrl-C."""
     from medscribe_pipeline.cli.demo import run_sandbox
 
-    run_sandbox(port=port, state=state, faults=faults, ready_file=ready_file)
+    run_sandbox(port=port, state=state, faults=faults, ready_file=ready_file, as_json=as_json)
 
 
 @app.command()
