@@ -187,14 +187,17 @@ def demo(
     raise typer.Exit(demonstration.run(ui_port=port if ui else None, fresh=fresh, as_json=as_json))
 
 
-def report(settings: Settings, warehouse: Warehouse, result: SyncResult, *, as_json: bool) -> int:
+def report(
+    settings: Settings, warehouse: Warehouse, result: SyncResult, *, as_json: bool, quarantine_is_trouble: bool = True
+) -> int:
     """Prints what a sync did and where everything is now; returns the exit code."""
     from medscribe_pipeline.cli.output import console, print_json, run_summary, status_json, status_tables
     from medscribe_pipeline.pipeline import fingerprint
     from medscribe_pipeline.warehouse.reports import read_status
 
     found = read_status(warehouse, target=settings.ehr.target, fingerprint=fingerprint(settings))
-    code = result.exit_code or (1 if found.open_quarantine or found.troubled else 0)
+    troubled = found.troubled or (found.open_quarantine and quarantine_is_trouble)
+    code = result.exit_code or (1 if troubled else 0)
     if as_json:
         failures = [{"step": f.step, "code": f.code, "message": f.message} for f in result.failures]
         run: dict[str, Any] = {"sources": result.sources, "stages": result.stages, "days": result.days}
