@@ -57,7 +57,7 @@ docs: $(VENV)/dev.stamp ## Write the generated pages of docs/ again
 	$(BIN)/python -m docs.generate
 
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header \
-	--no-emit-index-url --no-emit-find-links --extra ui --extra postgres
+	--no-emit-index-url --no-emit-find-links --extra ui --extra postgres --extra build
 lock: ## Resolve the dependencies again (needs uv)
 	$(LOCK) --upgrade pyproject.toml -o requirements.lock
 	$(LOCK) --upgrade --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock

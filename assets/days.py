@@ -52,7 +52,7 @@ def _notes_asset(settings: Settings) -> dg.AssetsDefinition:
             for day in days_of(context):
                 progress.info("notes of %s", day)
                 report = build_notes(
-                    warehouse.warehouse, warehouse.settings, day, clock=warehouse.now, run_id=context.run_id
+                    warehouse.warehouse, warehouse.settings, day, clock=warehouse.now, run_id=context.run.run_id
                 )
                 context.add_asset_metadata(_notes_metadata(report), partition_key=day.isoformat())
         return dg.MaterializeResult()
@@ -86,7 +86,7 @@ def _documents_asset(settings: Settings) -> dg.AssetsDefinition:
             for day in days_of(context):
                 progress.info("FHIR documents of %s", day)
                 report = build_day(
-                    warehouse.warehouse, warehouse.settings, day, clock=warehouse.now, run_id=context.run_id
+                    warehouse.warehouse, warehouse.settings, day, clock=warehouse.now, run_id=context.run.run_id
                 )
                 if not warehouse.settings.ehr.enabled:
                     finish_day(warehouse.warehouse, warehouse.settings, day)
@@ -129,7 +129,7 @@ def _deliveries_asset(settings: Settings) -> dg.AssetsDefinition:
                     client,
                     warehouse.settings.ehr,
                     day,
-                    run_id=context.run_id,
+                    run_id=context.run.run_id,
                     clock=warehouse.now,
                     worker=worker,
                 )

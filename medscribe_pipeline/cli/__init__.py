@@ -30,7 +30,8 @@ def main() -> None:
         sys.stderr.write(f"medscribe: {error}\n")
         code = error.exit_code
     except TyperException as error:
-        sys.stderr.write(f"medscribe: {error} Try `medscribe --help`.\n")
+        told = error.format_message().rstrip(".")  # Nothing where the help was printed instead.
+        sys.stderr.write(f"medscribe: {told}. Try `medscribe --help`.\n" if told else "")
         code = WRONG_USAGE
     except KeyboardInterrupt:
         code = INTERRUPTED

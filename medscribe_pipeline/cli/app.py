@@ -95,11 +95,12 @@ def status(
 ) -> None:
     """Show what was pulled, what became of it, and what waits for somebody."""
     from medscribe_pipeline.cli.output import console, print_json, status_json, status_tables
+    from medscribe_pipeline.pipeline import fingerprint
     from medscribe_pipeline.warehouse.reports import read_status
 
     settings = _settings()
     with _warehouse(settings) as warehouse:
-        found = read_status(warehouse, target=settings.ehr.target, day=_day(day))
+        found = read_status(warehouse, target=settings.ehr.target, fingerprint=fingerprint(settings), day=_day(day))
     if as_json:
         print_json(status_json(found))
         return
@@ -165,11 +166,12 @@ def sandbox(
     state: Annotated[Path | None, typer.Option(help="File the sandbox keeps its world in between starts.")] = None,
     faults: Annotated[bool, typer.Option("--faults", help="Misbehave in every way at once.")] = False,
     ready_file: Annotated[Path | None, typer.Option(help="File to write the URLs to once it listens.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Run the simulated providers and FHIR endpoint, on loopback only, until Ctrl-C."""
     from medscribe_pipeline.cli.demo import run_sandbox
 
-    run_sandbox(port=port, state=state, faults=faults, ready_file=ready_file)
+    run_sandbox(port=port, state=state, faults=faults, ready_file=ready_file, as_json=as_json)
 
 
 @app.command()
@@ -185,13 +187,17 @@ def demo(
     raise typer.Exit(demonstration.run(ui_port=port if ui else None, fresh=fresh, as_json=as_json))
 
 
-def report(settings: Settings, warehouse: Warehouse, result: SyncResult, *, as_json: bool) -> int:
+def report(
+    settings: Settings, warehouse: Warehouse, result: SyncResult, *, as_json: bool, quarantine_is_trouble: bool = True
+) -> int:
     """Prints what a sync did and where everything is now; returns the exit code."""
     from medscribe_pipeline.cli.output import console, print_json, run_summary, status_json, status_tables
+    from medscribe_pipeline.pipeline import fingerprint
     from medscribe_pipeline.warehouse.reports import read_status
 
-    found = read_status(warehouse, target=settings.ehr.target)
-    code = result.exit_code or (1 if found.open_quarantine or found.troubled else 0)
+    found = read_status(warehouse, target=settings.ehr.target, fingerprint=fingerprint(settings))
+    troubled = found.troubled or (found.open_quarantine and quarantine_is_trouble)
+    code = result.exit_code or (1 if troubled else 0)
     if as_json:
         failures = [{"step": f.step, "code": f.code, "message": f.message} for f in result.failures]
         run: dict[str, Any] = {"sources": result.sources, "stages": result.stages, "days": result.days}

@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from medscribe_pipeline.cli.output import console, progress_shown
 from medscribe_pipeline.errors import ConfigError
 from medscribe_pipeline.sandbox import Faults, Sandbox, advance, serve
@@ -37,10 +39,16 @@ UI_START_S = 60.0
 UI_STOP_S = 20.0
 
 
-def run_sandbox(*, port: int, state: Path | None, faults: bool, ready_file: Path | None) -> None:
+def run_sandbox(*, port: int, state: Path | None, faults: bool, ready_file: Path | None, as_json: bool) -> None:
     """Serves the sandbox in the foreground and says how to point the pipeline at it."""
 
     def tell(sandbox: Sandbox) -> None:
+        if as_json:
+            # One line, out at once: a program waits for it while we go on running.
+            ready = {"pid": os.getpid(), "url": sandbox.url, "environment": sandbox.environment()}
+            sys.stdout.write(orjson.dumps(ready).decode() + "\n")
+            sys.stdout.flush()
+            return
         console.print("The sandbox listens on loopback only, at", sandbox.url, highlight=False)
         for name, value in sandbox.environment().items():
             console.print(f"export {name}={value}", highlight=False, soft_wrap=True)
@@ -81,11 +89,11 @@ def _sync_once(settings: Settings, sandbox: Sandbox, passed: dict[str, int] | No
         _import_manifest(settings, warehouse, sandbox)
         with progress_shown("demo"):
             result = runner.sync(settings, warehouse)
-        report(settings, warehouse, result, as_json=as_json)
+        # The corpus holds a few broken records on purpose: quarantined ones are no failure of the demo.
+        code = report(settings, warehouse, result, as_json=as_json, quarantine_is_trouble=False)
     if not as_json:
         _say_what_next(settings)
-    # The corpus holds a few broken records on purpose: quarantined ones are no failure of the demo.
-    return result.exit_code
+    return code
 
 
 def _introduce(passed: dict[str, int] | None) -> None:
@@ -153,12 +161,12 @@ def _environment(home: Path, sandbox: Sandbox) -> Iterator[None]:
     """Only the sandbox's settings while the demo runs: no setting of a real account may leak into it."""
     before = dict(os.environ)
     folder = Path.cwd()
-    for name in list(os.environ):
-        if name.startswith("MEDSCRIBE_"):
-            del os.environ[name]
-    os.environ.update(sandbox.environment(), MEDSCRIBE_HOME=str(home), MEDSCRIBE_TIMEZONE="Europe/Paris")
-    os.chdir(home)  # A `.env` beside the caller belongs to a real account too.
     try:
+        for name in list(os.environ):
+            if name.startswith("MEDSCRIBE_"):
+                del os.environ[name]
+        os.environ.update(sandbox.environment(), MEDSCRIBE_HOME=str(home), MEDSCRIBE_TIMEZONE="Europe/Paris")
+        os.chdir(home)  # A `.env` beside the caller belongs to a real account too.
         yield
     finally:
         os.chdir(folder)

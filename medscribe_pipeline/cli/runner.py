@@ -97,6 +97,7 @@ def sync(
 
     Raises:
         ConfigError: A provider is not configured, or no provider is.
+        KeyboardInterrupt: Somebody stopped it, as ever; Dagster has the run in progress as failed.
     """
     started = time.monotonic()
     wanted = _wanted(settings, providers)
@@ -174,6 +175,9 @@ def _collect(run: dg.ExecuteInProcessResult, result: SyncResult) -> None:
             }
             target = result.stages if event.partition else result.sources
             _add(target.setdefault(name, {}), figures)
+        elif _interrupted(event):
+            # Dagster makes a failed run of Ctrl-C and returns. It was meant for the command: no further run begins.
+            raise KeyboardInterrupt
         elif event.is_step_failure:
             data = event.step_failure_data
             told = data.user_failure_data
@@ -197,6 +201,17 @@ def _collect(run: dg.ExecuteInProcessResult, result: SyncResult) -> None:
             StepFailure(run.job_def.name, "run_failed", "the run did not start; see it in the Dagster UI", 1)
         )
     result.failures += failures
+
+
+def _interrupted(event: dg.DagsterEvent) -> bool:
+    import dagster as dg
+
+    error = None
+    if event.is_step_failure:
+        error = event.step_failure_data.error
+    elif event.is_run_failure:
+        error = event.job_failure_data.error
+    return error is not None and error.cls_name == dg.DagsterExecutionInterruptedError.__name__
 
 
 def _add(total: dict[str, Any], figures: dict[str, Any]) -> None:

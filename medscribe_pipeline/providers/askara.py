@@ -28,7 +28,7 @@ from medscribe_pipeline.notes import (
     content_hash,
     stable_id,
 )
-from medscribe_pipeline.providers.changes import pull_changes
+from medscribe_pipeline.providers.changes import Order, pull_changes
 from medscribe_pipeline.providers.headings import split_sections
 from medscribe_pipeline.providers.http import Answer, BearerToken, HttpClient
 from medscribe_pipeline.providers.oauth import RefreshTokenAuth
@@ -275,13 +275,13 @@ def _pull_list(
     own: AskaraSettings = settings.askara
     zone = settings.zone
 
-    def fetch(low: datetime | None, number: int) -> Page:
+    def fetch(low: datetime | None, number: int, order: Order) -> Page:
         params = [("page", str(number)), ("itemsPerPage", str(own.page_size)), *extra]
         if low is not None:
             params.append((f"{time_field}[gte]", wire_time(low)))
         if window.until is not None:
             params.append((f"{time_field}[lte]", wire_time(window.until)))
-        params += [(f"order[{time_field}]", "asc"), ("order[uuid]", "asc")]
+        params += [(f"order[{time_field}]", order), ("order[uuid]", order)]
         answer = client.get_json(f"/{resource}", params)
         return Page(items_of(answer), answer.sent_at)
 

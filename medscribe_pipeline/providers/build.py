@@ -42,11 +42,16 @@ BATCH = 500
 
 @dataclass(slots=True)
 class NotesReport:
-    """What became of a day's landed records. `looked_at` were new, changed or mapped by an older mapping."""
+    """What became of a day's landed records. `looked_at` were new, changed or mapped by an older mapping.
+
+    `landed` is the sum of `notes`, `parts` (their text is in another record), `held` and `quarantined`; `states`
+    counts all notes there are, those held for want of text included.
+    """
 
     landed: int = 0
     looked_at: int = 0
     notes: int = 0
+    parts: int = 0
     states: Counter[str] = field(default_factory=Counter)
     held: Counter[str] = field(default_factory=Counter)
     quarantined: Counter[str] = field(default_factory=Counter)
@@ -275,7 +280,11 @@ def _totals(warehouse: Warehouse, day: date) -> NotesReport:
         )
         for outcome, code, count in outcomes:
             report.landed += count
-            if outcome == "held":
+            if outcome == "note":
+                report.notes += count
+            elif outcome == "part":
+                report.parts += count
+            elif outcome == "held":
                 report.held[code] += count
             elif outcome == "quarantined":
                 report.quarantined[code] += count
@@ -285,7 +294,6 @@ def _totals(warehouse: Warehouse, day: date) -> NotesReport:
             .group_by(notes.c.state)
         )
         report.states.update(dict(states.all()))
-        report.notes = report.states.total()
         report.unknown_headings = (
             connection.scalar(
                 sa.select(sa.func.count())

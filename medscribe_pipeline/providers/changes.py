@@ -8,13 +8,16 @@ Where page numbers count, a record is skipped when another one before it leaves 
 deleted) between two requests. No single reading can tell. Two readings that show the same records in the same order
 can: had a record left during the first one, it would have been seen there and be missing from the second. The
 watermark passes only what was read that way.
+
+One thing a list that shows no text cannot tell: two edits within one tick of the provider's clock, with our request
+for the record between them. The first text stays until the record's next edit, or a full refresh.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from medscribe_pipeline.errors import ProviderContractError
 from medscribe_pipeline.notes import content_hash
@@ -28,14 +31,16 @@ if TYPE_CHECKING:
     from medscribe_pipeline.providers.pull import Clock, Page, Progress, Source, Window
     from medscribe_pipeline.warehouse.landing import Landing
 
-__all__ = ["pull_changes"]
+__all__ = ["Order", "pull_changes"]
+
+Order = Literal["asc", "desc"]
 
 PASSES = 3
 """Readings of a part that only page numbers divide; if no two agree by then, the watermark stays before it."""
 
 
 def pull_changes(
-    fetch: Callable[[datetime | None, int], Page],
+    fetch: Callable[[datetime | None, int, Order], Page],
     source: Source,
     landing: Landing,
     *,
@@ -56,7 +61,7 @@ def pull_changes(
     while the server honours order and lower bound.
 
     Args:
-        fetch: Lower bound of the change time (inclusive; `None` for all) and page number (from 1) to page.
+        fetch: Lower bound of the change time (inclusive; `None` for all), page number (from 1) and order to page.
         source: The stream.
         landing: Where it is written, cursor included.
         changed_at: Change time of a list item, `None` if it has none.
@@ -118,7 +123,7 @@ class _Walk:
 
     def __init__(
         self,
-        fetch: Callable[[datetime | None, int], Page],
+        fetch: Callable[[datetime | None, int, Order], Page],
         land: Callable[[Page, Cursor | None], None],
         move: Callable[[Cursor], None],
         source: Source,
@@ -136,12 +141,12 @@ class _Walk:
 
     def read_sorted(self, low: datetime | None) -> bool:
         """The walk along the change times; `False` when the server turns out not to honour them."""
-        for _ in range(self._max_pages):
+        for step in range(self._max_pages):
             page = self._in_order(low, 1)
             if page is None:
                 return False
             times = self._times(page)
-            if not self._is_last(page) and not times:
+            if not self._is_last(page) and (not times or (step == 0 and not self._obeys(low, page))):
                 return False
             if self._is_last(page) or low is None or times[-1] > low:
                 cursor = self._end_of(page)
@@ -236,10 +241,19 @@ class _Walk:
             # A stale page served once looks the same as a server that ignores the order: ask again before believing.
         return None
 
+    def _obeys(self, low: datetime | None, page: Page) -> bool:
+        """Whether the order is ours to choose: a list in another order may begin with a page in ours by chance."""
+        opposite = self._fetch(low, 1, "desc")
+        times = self._times(opposite)
+        same_start = bool(opposite.items) and self._source.identify(opposite.items[0]) == self._source.identify(
+            page.items[0]
+        )
+        return bool(times) and times[0] >= self._times(page)[-1] and not same_start
+
     def _following(self, low: datetime | None, number: int, before: Page | None) -> Page:
         """A page that differs from the one before it."""
         for _ in range(1 + SAME_PAGE_TRIES):
-            page = self._fetch(low, number)
+            page = self._fetch(low, number, "asc")
             if before is None or not page.items or page.items != before.items:
                 return page
         raise ProviderContractError("Paging does not advance", code="page_circle", context={"page": number})

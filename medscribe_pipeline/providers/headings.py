@@ -209,7 +209,8 @@ def split_sections(text: str) -> tuple[NoteSection, ...]:
 
     Returns:
         The sections in order; none for a text without a word. Text before the first heading, or without any, is
-        a section whose key and title are `None`. A heading with nothing below has the text `""`.
+        a section whose key and title are `None`. A known heading with nothing below has the text `""`; any other is
+        text itself.
 
     >>> [(s.key, s.title, s.text) for s in split_sections("Motif : toux\\n\\n## Conduite à tenir\\nRepos")]
     [('CHIEF_COMPLAINT', 'Motif', 'toux'), ('PLAN', 'Conduite à tenir', 'Repos')]
@@ -392,6 +393,10 @@ def _assemble(lines: Sequence[str], found: Sequence[_Heading], replaced: Mapping
     for heading, end in zip(found, starts[1:], strict=True):
         text = _text([heading.rest, *lines[heading.end : end]])
         section = NoteSection(key=replaced.get(heading.key or "", heading.key), title=heading.title, text=text)
+        if not text and fold(heading.title) != heading.folded:
+            # It says more than a heading we know (`**Off work for 3 days**`, `Plan (see again in May)`) and nothing
+            # lies below: as a title without text it would not reach a document.
+            section = replace(section, title=None, text=heading.title)
         if heading.folded is None and parent_rank is not None and heading.rank > parent_rank:
             tops[-1][1].append(section)
         else:

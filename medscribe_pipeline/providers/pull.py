@@ -249,10 +249,13 @@ def land_items(
         else:
             candidates[source_id] = (item, digest)
     known = landing.known([*candidates, *(problem.source_id for problem in problems)])
-    wanted = {key: value for key, value in candidates.items() if window.full or known.get(key) != value[1]}
+    seen = {key for key, (_, digest) in candidates.items() if key in known and known[key].list_hash == digest}
+    wanted = {key: value for key, value in candidates.items() if window.full or key not in seen}
+    skipped = [known[key] for key in candidates if key not in wanted]
     unseen = [problem for problem in problems if problem.source_id not in known]
-    report.landed.unchanged += len(candidates) - len(wanted)
-    report.still_quarantined += len(problems) - len(unseen)
+    still_quarantined = sum(skip.quarantined for skip in skipped)
+    report.landed.unchanged += len(skipped) - still_quarantined
+    report.still_quarantined += still_quarantined + len(problems) - len(unseen)
     records: list[SourceRecord] = []
     failures = 0
     tasks = {key: pool.submit(source.detail, key) for key in wanted} if source.detailed else {}

@@ -26,7 +26,10 @@ def parse_time(value: Any) -> datetime:
     """An ISO 8601 time as the providers write it, with any offset or none; raises `ValueError` for anything else."""
     if not isinstance(value, str):
         raise ValueError("not an ISO 8601 time")  # noqa: TRY004  # pydantic turns ValueError into a field error
-    moment = datetime.fromisoformat(value.strip())
+    try:
+        moment = datetime.fromisoformat(value.strip())
+    except ValueError:  # Its message quotes the value.
+        raise ValueError("not an ISO 8601 time") from None
     if not YEARS[0] <= moment.year <= YEARS[1]:
         raise ValueError("not a plausible year")
     return moment

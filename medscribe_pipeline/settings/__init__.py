@@ -12,7 +12,7 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings
+from pydantic_settings import BaseSettings, SettingsError
 
 from medscribe_pipeline.errors import ConfigError
 from medscribe_pipeline.settings.base import (
@@ -125,6 +125,15 @@ class Settings(BaseSettings):
             return cls()
         except ValidationError as error:
             raise _as_config_error(error) from None
+        except SettingsError as error:
+            # A group of settings given as one variable. The text names the field: `... for field "askara" from ...`.
+            field = str(error).partition('"')[2].partition('"')[0].upper()
+            raise ConfigError(
+                f"Wrong setting. {PREFIX}{field}: is no setting; set the variables that begin with {PREFIX}{field}_",
+                code="setting",
+            ) from None
+        except (UnicodeDecodeError, OSError):
+            raise ConfigError("The file .env cannot be read as UTF-8 text", code="setting") from None
 
 
 def _as_config_error(error: ValidationError) -> ConfigError:
@@ -145,5 +154,6 @@ def _as_config_error(error: ValidationError) -> ConfigError:
     problems = []
     for detail in error.errors(include_input=False, include_url=False, include_context=False):
         name = prefix + "_".join(str(part) for part in detail["loc"]).upper() if detail["loc"] else ""
-        problems.append(f"{name}: {detail['msg']}" if name else detail["msg"].removeprefix("Value error, "))
+        message = detail["msg"].removeprefix("Value error, ")
+        problems.append(f"{name}: {message}" if name else message)
     return ConfigError("Wrong setting. " + "; ".join(problems), code="setting")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field, SecretStr
+from typing import Self
+
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings
 
 from medscribe_pipeline.settings.base import PREFIX, HttpSettings, HttpUrlText, model_config_for
@@ -33,6 +35,12 @@ class EhrSettings(HttpSettings):
     def enabled(self) -> bool:
         """Whether there is an EHR to deliver to."""
         return self.base_url is not None
+
+    @model_validator(mode="after")
+    def _whole_target(self) -> Self:
+        if self.token is not None and self.base_url is None:
+            raise ValueError(f"{PREFIX}EHR_TOKEN is set; missing: {PREFIX}EHR_BASE_URL")
+        return self
 
 
 class ReceiverSettings(BaseSettings):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
@@ -78,7 +78,7 @@ def days_to_build(warehouse: Warehouse, fingerprint: str, *, limit: int | None =
     """Days that are out of date, oldest first, each with its newest change_seq. One small indexed query."""
     query = (
         sa.select(visit_days.c.visit_day, visit_days.c.changed_seq)
-        .where(visit_days.c.account == warehouse.account, _outdated(fingerprint))
+        .where(visit_days.c.account == warehouse.account, outdated(fingerprint))
         .order_by(visit_days.c.visit_day)
         .limit(limit)
     )
@@ -101,7 +101,8 @@ def mark_built(warehouse: Warehouse, connection: sa.Connection, day: date, seq: 
     )
 
 
-def _outdated(fingerprint: str) -> Any:
+def outdated(fingerprint: str) -> sa.ColumnElement[bool]:
+    """The condition that a visit day has to be built (again): changes came, or it was built with something else."""
     return sa.or_(
         visit_days.c.built_seq < visit_days.c.changed_seq,
         visit_days.c.built_with.is_(None),

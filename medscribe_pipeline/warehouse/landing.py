@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from medscribe_pipeline.warehouse.days import DayRule
     from medscribe_pipeline.warehouse.store import Warehouse
 
-__all__ = ["Cursor", "Landed", "Landing", "Problem", "SourceRecord"]
+__all__ = ["Cursor", "Known", "Landed", "Landing", "Problem", "SourceRecord"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +70,14 @@ class Cursor:
 
     watermark: datetime | None = None
     signpost: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is remembered of a record's list item: its hash, and whether the record did not fit."""
+
+    list_hash: str
+    quarantined: bool = False
 
 
 @dataclass(slots=True)
@@ -129,25 +137,25 @@ class Landing:
             row = connection.execute(query).one_or_none()
         return Cursor(*row) if row else Cursor()
 
-    def known(self, source_ids: Sequence[str]) -> dict[str, str]:
-        """For each id already here, the `list_hash` it was last seen with: landed or waiting in quarantine.
+    def known(self, source_ids: Sequence[str]) -> dict[str, Known]:
+        """For each id already here, what its list item was when it was last seen: landed or waiting in quarantine.
 
         Records quarantined because the provider did not answer (`detail_*`) are not known: they are tried again.
         """
-        hashes: dict[str, str] = {}
+        known: dict[str, Known] = {}
         with self.warehouse.read() as connection:
             for chunk in in_chunks(source_ids):
                 landed = sa.select(source_records.c.source_id, source_records.c.list_hash).where(
                     *self._record_key(), source_records.c.source_id.in_(chunk)
                 )
-                hashes.update(connection.execute(landed).all())
+                known.update((key, Known(seen)) for key, seen in connection.execute(landed))
                 waiting = sa.select(quarantine.c.source_id, quarantine.c.payload_hash).where(
                     *self._quarantine_key(),
                     quarantine.c.source_id.in_(chunk),
                     quarantine.c.error_code.not_like("detail%"),
                 )
-                hashes.update(connection.execute(waiting).all())
-        return hashes
+                known.update((key, Known(seen, quarantined=True)) for key, seen in connection.execute(waiting))
+        return known
 
     def waiting_for_detail(self, limit: int) -> list[tuple[str, Any]]:
         """Quarantined records the provider did not answer for, longest waiting first: id and list item."""

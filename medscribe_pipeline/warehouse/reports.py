@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from medscribe_pipeline.warehouse.days import outdated
 from medscribe_pipeline.warehouse.tables import (
     deliveries,
     fhir_documents,
@@ -108,76 +109,91 @@ class DayBalance:
         return self.landed == self.notes + self.part + self.held + self.quarantined + self.waiting
 
 
-def read_status(warehouse: Warehouse, *, target: str, day: date | None = None) -> Status:
+def read_status(warehouse: Warehouse, *, target: str, fingerprint: str, day: date | None = None) -> Status:
     """Reads the status of an account, of all days or of one.
 
     Superseded versions of a delivery are left out of its counts: they are history, not work.
     """
-    account = warehouse.account
-    status = Status(account)
-
-    def provider(name: str) -> ProviderStatus:
-        return status.providers.setdefault(name, ProviderStatus(name))
-
-    def of(table: sa.Table) -> list[sa.ColumnElement[bool]]:
-        on_day = [table.c.visit_day == day] if day is not None else []
-        return [table.c.account == account, *on_day]
-
-    count = sa.func.count()
+    status = Status(warehouse.account)
     with warehouse.read() as connection:
-
-        def grouped(
-            *columns: sa.ColumnElement[Any], where: list[sa.ColumnElement[bool]], source: Any = None
-        ) -> list[Any]:
-            query = sa.select(*columns, count).where(*where).group_by(*columns).order_by(*columns)
-            return list(connection.execute(query.select_from(source) if source is not None else query))
-
-        records = source_records.c
-        for name, stream, outcome, code, number in grouped(
-            records.provider, records.stream, records.outcome, records.outcome_code, where=of(source_records)
-        ):
-            provider(name).landed[stream] += number
-            if outcome == "held":
-                provider(name).held_records[code] += number
-        for name, state, number in grouped(notes.c.provider, notes.c.state, where=of(notes)):
-            provider(name).notes[state] += number
-        for name, kind, number in grouped(
-            notes.c.provider,
-            fhir_documents.c.kind,
-            where=of(fhir_documents),
-            source=fhir_documents.join(notes, notes.c.note_id == fhir_documents.c.note_id),
-        ):
-            provider(name).documents[kind] += number
-        for name, kind, state, reason, number in grouped(
-            notes.c.provider,
-            deliveries.c.kind,
-            deliveries.c.state,
-            deliveries.c.reason,
-            where=[*of(deliveries), deliveries.c.target == target, deliveries.c.version == notes.c.version],
-            source=deliveries.join(notes, notes.c.note_id == deliveries.c.note_id),
-        ):
-            provider(name).deliveries[kind, state] += number
-            if state in ("held", "rejected") and kind == "DocumentReference":
-                getattr(provider(name), state)[reason or "?"] += number
-        for name, stage, code, number in grouped(
-            quarantine.c.provider,
-            quarantine.c.stage,
-            quarantine.c.error_code,
-            where=[*of(quarantine), quarantine.c.resolved_at.is_(None)],
-        ):
-            provider(name).quarantined[stage, code] += number
+        counts = _Counts(connection, status, day)
+        counts.records()
+        counts.documents()
+        counts.deliveries(target)
+        counts.quarantine()
         status.cursors = [
             CursorStatus(row.provider, row.stream, row.watermark, row.moved_at)
             for row in connection.execute(
                 sa.select(sync_cursors)
-                .where(sync_cursors.c.account == account)
+                .where(sync_cursors.c.account == status.account)
                 .order_by(sync_cursors.c.provider, sync_cursors.c.stream)
             )
         ]
-        days = sa.select(count).where(*of(visit_days))
+        days = sa.select(sa.func.count()).where(*counts.of(visit_days))
         status.days = connection.scalar(days) or 0
-        status.days_due = connection.scalar(days.where(visit_days.c.built_seq < visit_days.c.changed_seq)) or 0
+        status.days_due = connection.scalar(days.where(outdated(fingerprint))) or 0
     return status
+
+
+class _Counts:
+    """Fills a status, table by table, within one view of the warehouse."""
+
+    def __init__(self, connection: sa.Connection, status: Status, day: date | None) -> None:
+        self._connection = connection
+        self._status = status
+        self._day = day
+
+    def records(self) -> None:
+        records = source_records.c
+        columns = (records.provider, records.stream, records.outcome, records.outcome_code)
+        for name, stream, outcome, code, number in self._grouped(*columns, where=self.of(source_records)):
+            self._provider(name).landed[stream] += number
+            if outcome == "held":
+                self._provider(name).held_records[code] += number
+        for name, state, number in self._grouped(notes.c.provider, notes.c.state, where=self.of(notes)):
+            self._provider(name).notes[state] += number
+
+    def documents(self) -> None:
+        source = fhir_documents.join(notes, notes.c.note_id == fhir_documents.c.note_id)
+        columns = (notes.c.provider, fhir_documents.c.kind)
+        for name, kind, number in self._grouped(*columns, where=self.of(fhir_documents), source=source):
+            self._provider(name).documents[kind] += number
+
+    def deliveries(self, target: str) -> None:
+        ledger = deliveries.c
+        source = deliveries.join(notes, notes.c.note_id == ledger.note_id)
+        where = [*self.of(deliveries), ledger.target == target, ledger.version == notes.c.version]
+        columns = (notes.c.provider, ledger.kind, ledger.state, ledger.reason)
+        for name, kind, state, reason, number in self._grouped(*columns, where=where, source=source):
+            self._provider(name).deliveries[kind, state] += number
+            # Both documents of a note go together: one of them gives the reasons.
+            if kind == "DocumentReference" and state == "held":
+                self._provider(name).held[reason or "?"] += number
+            if kind == "DocumentReference" and state == "rejected":
+                self._provider(name).rejected[reason or "?"] += number
+
+    def quarantine(self) -> None:
+        where = [*self.of(quarantine), quarantine.c.resolved_at.is_(None)]
+        columns = (quarantine.c.provider, quarantine.c.stage, quarantine.c.error_code)
+        for name, stage, code, number in self._grouped(*columns, where=where):
+            self._provider(name).quarantined[stage, code] += number
+
+    def of(self, table: sa.Table) -> list[sa.ColumnElement[bool]]:
+        """The rows of the account, and of the day if one is asked for."""
+        on_day = [table.c.visit_day == self._day] if self._day is not None else []
+        return [table.c.account == self._status.account, *on_day]
+
+    def _provider(self, name: str) -> ProviderStatus:
+        return self._status.providers.setdefault(name, ProviderStatus(name))
+
+    def _grouped(
+        self,
+        *columns: sa.ColumnElement[Any],
+        where: list[sa.ColumnElement[bool]],
+        source: sa.FromClause | None = None,
+    ) -> list[Any]:
+        query = sa.select(*columns, sa.func.count()).where(*where).group_by(*columns).order_by(*columns)
+        return list(self._connection.execute(query if source is None else query.select_from(source)))
 
 
 def day_balances(warehouse: Warehouse, days: list[date] | None = None) -> list[DayBalance]:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import time
 from dataclasses import astuple
 from datetime import UTC, datetime
@@ -271,13 +270,6 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=message) as caught:
             read_visits(path, zone=PARIS)
         assert caught.value.code == "visits_file"
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_permission(manifest: Path) -> None:
-    write(manifest, "provider,correlation_key\nnabla,1\n").chmod(0)
-    with pytest.raises(ConfigError, match="cannot be read"):
-        read_visits(manifest, zone=PARIS)
 
 
 def test_known_providers_are_an_argument(manifest: Path) -> None:

@@ -12,15 +12,15 @@ from medscribe_pipeline.ehr import DeliveryReport, FhirClient, deliver_day
 from medscribe_pipeline.fhir.build import build_day
 from medscribe_pipeline.notes import Identifier, NoteSection, NoteState, ScribeNote, Visit, content_hash, stable_id
 from medscribe_pipeline.providers.http import BearerToken, HttpClient
-from medscribe_pipeline.settings import EhrSettings, Settings
+from medscribe_pipeline.settings import EhrSettings
 from medscribe_pipeline.warehouse.notes import MappedNote, write_notes
 from medscribe_pipeline.warehouse.store import Warehouse
 from medscribe_pipeline.warehouse.tables import deliveries
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
+    from medscribe_pipeline.settings import Settings
 __all__ = ["DAY", "NOW", "Clinic", "note"]
 
 DAY = date(2026, 3, 2)
@@ -54,8 +54,8 @@ def note(
 class Clinic:
     """One account: its warehouse, its EHR settings and a clock that stands still unless moved."""
 
-    def __init__(self, home: Path, base_url: str, *, connections: int = 2, max_attempts: int = 1) -> None:
-        self.settings = Settings(home=home)
+    def __init__(self, settings: Settings, base_url: str, *, connections: int = 2, max_attempts: int = 1) -> None:
+        self.settings = settings
         self.ehr = EhrSettings(
             base_url=base_url,
             connections=connections,

@@ -8,8 +8,9 @@ from tests.medscribe_pipeline.ehr.clinic import Clinic
 from tests.medscribe_pipeline.ehr.fake_ehr import FakeEhr
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
+
+    from medscribe_pipeline.settings import Settings
 
 
 @pytest.fixture
@@ -20,8 +21,16 @@ def ehr() -> Iterator[FakeEhr]:
 
 
 @pytest.fixture
-def clinic(tmp_path: Path, ehr: FakeEhr, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clinic]:
-    monkeypatch.chdir(tmp_path)  # No `.env` of whoever runs the tests.
-    clinic = Clinic(tmp_path, ehr.base_url)
+def clinic(make_settings: Callable[..., Settings], ehr: FakeEhr) -> Iterator[Clinic]:
+    """On SQLite."""
+    clinic = Clinic(make_settings(), ehr.base_url)
+    yield clinic
+    clinic.close()
+
+
+@pytest.fixture
+def any_clinic(make_settings: Callable[..., Settings], database_url: str, ehr: FakeEhr) -> Iterator[Clinic]:
+    """On SQLite and on PostgreSQL."""
+    clinic = Clinic(make_settings(warehouse_url=database_url), ehr.base_url)
     yield clinic
     clinic.close()

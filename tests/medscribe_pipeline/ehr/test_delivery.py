@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -125,6 +126,24 @@ def test_a_note_edited_back_goes_out_again(clinic: Clinic, ehr: FakeEhr) -> None
     assert holds(ehr, first)
     assert versions(ehr) == ["3", "3"]
     assert clinic.deliver().already_delivered == 1
+
+
+def test_the_life_of_a_note_on_either_database(any_clinic: Clinic, ehr: FakeEhr) -> None:
+    first, second = note(1), edited(note(1), "Cough for a week.")
+    any_clinic.write(note(1, state=NoteState.DRAFT), note(2, patient=None))
+    assert any_clinic.deliver().held == {"not_validated": 1, "patient_unknown": 1}
+    any_clinic.write(first)
+    ehr.faults.append(CUT)
+    assert any_clinic.deliver().delivered == 1
+    any_clinic.write(second)
+    ehr.faults.append(BROKEN)
+    assert any_clinic.deliver().delivered == 1
+    any_clinic.write(first)
+    assert any_clinic.deliver().delivered == 1
+    any_clinic.write(note(1, state=NoteState.RETRACTED))
+    assert any_clinic.deliver().delivered == 1
+    assert any_clinic.deliver().already_delivered == 1
+    assert versions(ehr) == ["4", "4"]
 
 
 def test_a_retraction_reaches_what_was_delivered(clinic: Clinic, ehr: FakeEhr) -> None:
@@ -264,6 +283,23 @@ def test_a_new_warehouse_recognises_what_an_earlier_one_delivered(clinic: Clinic
     assert versions(ehr) == (["2", "2"] if changed else ["1", "1"])
     clinic.write(edited(now, "Once more."))
     assert clinic.deliver().delivered == 1
+
+
+def test_half_of_what_an_earlier_warehouse_delivered_is_made_whole(clinic: Clinic, ehr: FakeEhr) -> None:
+    clinic.write(note(1))
+    clinic.deliver()
+    with clinic.warehouse.begin() as connection:
+        connection.execute(sa.text("DELETE FROM deliveries"))
+    for key in [key for key in ehr.store if key[0] == "DocumentReference"]:
+        del ehr.store[key]
+    second = edited(note(1), "Cough for a week.")
+    clinic.write(second)
+
+    report = clinic.deliver()
+
+    assert report.delivered == 1
+    assert holds(ehr, second)
+    assert "Cough for a week." in str(ehr.newest("Composition")[0])
 
 
 def test_a_server_that_tells_no_versions_is_still_updated(clinic: Clinic, ehr: FakeEhr) -> None:
@@ -415,6 +451,8 @@ def test_notes_of_one_patient_leave_one_after_the_other_in_order(clinic: Clinic,
     notes = [note(number, patient="one") for number in range(1, 6)] + [note(number, patient="two") for number in (6, 7)]
     clinic.with_ehr(connections=4)
     clinic.write(*notes)
+    pauses = deque([0.1, 0.08, 0.06, 0.04, 0.02])  # Whoever does not wait for the one before overtakes it.
+    ehr.before_transaction = lambda: time.sleep(pauses.popleft() if pauses else 0)
 
     clinic.deliver()
 

@@ -5,6 +5,7 @@ The server heeds no conditions here, so that nothing but the ledger stands betwe
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -36,7 +37,10 @@ def ehr(ehr: FakeEhr) -> FakeEhr:
 
 def start(clinic: Clinic, ehr: FakeEhr, *more: str) -> subprocess.Popen[bytes]:
     home = clinic.settings.home
-    return subprocess.Popen([sys.executable, str(SCRIPT), str(home), ehr.base_url, *more], cwd=home)
+    home.mkdir(exist_ok=True)
+    environment = {**os.environ, "MEDSCRIBE_WAREHOUSE_URL": clinic.settings.database_url}
+    command = [sys.executable, str(SCRIPT), str(home), ehr.base_url, *more]
+    return subprocess.Popen(command, cwd=home, env=environment)
 
 
 def everything_is_there_once(clinic: Clinic, ehr: FakeEhr, version: str) -> bool:
@@ -69,8 +73,8 @@ def test_a_process_that_dies_at_a_checkpoint(
 
 
 @pytest.mark.parametrize("amendment", [False, True], ids=["first", "amendment"])
-def test_a_process_killed_between_commit_and_answer(clinic: Clinic, ehr: FakeEhr, amendment: bool) -> None:
-    version = write_day(clinic, amendment=amendment)
+def test_a_process_killed_between_commit_and_answer(any_clinic: Clinic, ehr: FakeEhr, amendment: bool) -> None:
+    version = write_day(any_clinic, amendment=amendment)
     victims: list[subprocess.Popen[bytes]] = []
 
     def kill() -> None:
@@ -81,27 +85,27 @@ def test_a_process_killed_between_commit_and_answer(clinic: Clinic, ehr: FakeEhr
             time.sleep(0.05)
 
     ehr.on_commit = kill
-    victims.append(start(clinic, ehr))
+    victims.append(start(any_clinic, ehr))
     died = victims[0].wait(60)
     ehr.on_commit = lambda: None
     ehr.wait_until_idle()
-    clinic.deliver()
+    any_clinic.deliver()
 
     assert died == KILLED
-    assert everything_is_there_once(clinic, ehr, version)
+    assert everything_is_there_once(any_clinic, ehr, version)
 
 
-def test_two_processes_deliver_one_day_and_nothing_twice(clinic: Clinic, ehr: FakeEhr) -> None:
+def test_two_processes_deliver_one_day_and_nothing_twice(any_clinic: Clinic, ehr: FakeEhr) -> None:
     notes = [note(number, patient=f"p{number}") for number in range(1, 41)]
-    clinic.write(*notes)
+    any_clinic.write(*notes)
     ehr.before_transaction = lambda: time.sleep(0.02)
 
-    ended = [process.wait(60) for process in [start(clinic, ehr), start(clinic, ehr)]]
+    ended = [process.wait(60) for process in [start(any_clinic, ehr), start(any_clinic, ehr)]]
 
     assert ended == [0, 0]
     assert ehr.seen["POST"] == len(notes)
     assert len(ehr.newest("Composition")) == len(ehr.newest("DocumentReference")) == len(notes)
-    assert clinic.ledger("delivered") == 2 * len(notes)
+    assert any_clinic.ledger("delivered") == 2 * len(notes)
 
 
 def write_day(clinic: Clinic, *, amendment: bool) -> str:

@@ -139,6 +139,15 @@ def test_a_version_waits_while_an_earlier_one_is_in_doubt(state: State) -> None:
     assert not may_claim(facts(), own, [own, entry("v1", state)])
 
 
+@pytest.mark.parametrize(
+    "note", [facts(patient=None), facts(state=NoteState.DRAFT), facts(built_at=None), facts("v3"), facts(seq=6)]
+)
+def test_a_plan_the_note_has_outrun_is_not_claimed(note: NoteFacts) -> None:
+    own = entry("v2", State.PLANNED, seq=5)
+
+    assert not may_claim(note, own, [own])
+
+
 def test_a_note_without_documents_of_its_version_is_not_entered() -> None:
     assert decide("ehr", facts(built_at=None), []) == []
 

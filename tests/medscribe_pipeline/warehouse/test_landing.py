@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from medscribe_pipeline.errors import MedscribeError
 from medscribe_pipeline.visits import VisitRow
 from medscribe_pipeline.warehouse.days import days_to_build, mark_built
-from medscribe_pipeline.warehouse.landing import Cursor, Problem
+from medscribe_pipeline.warehouse.landing import Cursor, Known, Problem
 from medscribe_pipeline.warehouse.manifest import import_visits
 from medscribe_pipeline.warehouse.store import Warehouse
 from medscribe_pipeline.warehouse.tables import (
@@ -67,9 +67,7 @@ def test_a_page_lands_with_its_quarantine_and_cursor(warehouse: Warehouse) -> No
     assert due(warehouse) == {TODAY: 2}
 
 
-@pytest.mark.parametrize(
-    "table", [source_records, quarantine, sync_cursors, visit_days, change_counter], ids=str
-)
+@pytest.mark.parametrize("table", [source_records, quarantine, sync_cursors, visit_days, change_counter], ids=str)
 def test_a_page_that_fails_half_way_leaves_nothing(warehouse: Warehouse, table: sa.Table) -> None:
     """Each table in turn refuses the write that the second page needs."""
     landing = landing_for(warehouse)
@@ -145,7 +143,7 @@ def test_a_new_list_item_alone_is_remembered(warehouse: Warehouse) -> None:
 
     landing.land([record("a", list_hash="another")], [], None, now=NOW)
 
-    assert landing.known(["a", "b"]) == {"a": "another"}
+    assert landing.known(["a", "b"]) == {"a": Known("another")}
 
 
 @pytest.mark.parametrize(
@@ -319,7 +317,11 @@ def test_known_are_landed_and_misfitting_records_but_not_those_nobody_answered_f
 
     found = landing.known(["a", "misfit", "silent", "x", "elsewhere", "new"])
 
-    assert found == {"a": "list of one", "misfit": "h", "x": "list of one"}
+    assert found == {
+        "a": Known("list of one"),
+        "misfit": Known("h", quarantined=True),
+        "x": Known("list of one"),
+    }
 
 
 def test_who_waits_longest_for_an_answer_is_asked_for_first(warehouse: Warehouse) -> None:

@@ -1,0 +1,235 @@
+"""Notes into stored documents: built once for each version, checked, and never half."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy as sa
+
+from medscribe_pipeline.errors import MedscribeError
+from medscribe_pipeline.fhir import build
+from medscribe_pipeline.fhir.build import DocumentsReport, build_day, count_due, mapping_version
+from medscribe_pipeline.fhir.documents import build_documents
+from medscribe_pipeline.fhir.rules import check
+from medscribe_pipeline.notes import NoteSection, NoteState, ScribeNote, content_hash, stable_id
+from medscribe_pipeline.warehouse.notes import MappedNote, write_notes
+from medscribe_pipeline.warehouse.tables import fhir_documents, quarantine
+from tests.databases import NOW, TODAY, dump, rows_of
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from medscribe_pipeline.settings import Settings
+    from medscribe_pipeline.warehouse.store import Warehouse
+
+DAY = timedelta(days=1)
+KINDS = ["Composition", "DocumentReference"]
+
+
+def a_note(number: int, text: str = "Cough.", state: NoteState = NoteState.VALIDATED) -> ScribeNote:
+    source_id = f"n-{number}"
+    return ScribeNote(
+        note_id=stable_id("askara", "default", source_id, "note"),
+        provider="askara",
+        account="default",
+        stream="notes",
+        source_id=source_id,
+        state=state,
+        version=content_hash([text, state]),
+        sections=(NoteSection("PLAN", "Plan", text),),
+        created_at=datetime(2026, 3, 2, 8, 0, tzinfo=UTC),
+    )
+
+
+def write(warehouse: Warehouse, *notes: ScribeNote, day: date = TODAY, seq: int = 1) -> None:
+    with warehouse.begin() as connection:
+        write_notes(warehouse, connection, [MappedNote(note, day, seq) for note in notes], NOW)
+
+
+def run(warehouse: Warehouse, settings: Settings, day: date = TODAY, at: datetime = NOW) -> DocumentsReport:
+    return build_day(warehouse, settings, day, clock=lambda: at, run_id="run-3")
+
+
+def due(warehouse: Warehouse, settings: Settings) -> int:
+    with warehouse.read() as connection:
+        return count_due(connection, warehouse.account, TODAY, mapping_version(settings))
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Words that no document may hold: the rules as they would be for a note that breaks one."""
+    words: set[str] = set()
+
+    def strict(resource: dict[str, Any]) -> None:
+        if any(word in str(resource) for word in words):
+            raise MedscribeError("A rule is broken", code="fhir_rules", field_paths=("Composition.section:cmp-1",))
+        check(resource)
+
+    monkeypatch.setattr(build, "check", strict)
+    return words
+
+
+def test_each_note_becomes_two_documents(warehouse: Warehouse, settings: Settings) -> None:
+    write(warehouse, a_note(1), a_note(2, state=NoteState.DRAFT))
+    before = due(warehouse, settings)
+
+    report = run(warehouse, settings)
+
+    assert (before, due(warehouse, settings)) == (2, 0)
+    assert (report.built, report.compositions, report.document_references) == (2, 2, 2)
+    rows = rows_of(warehouse, fhir_documents)
+    assert sorted(row["kind"] for row in rows) == sorted(KINDS * 2)
+    assert all(row["resource"]["resourceType"] == row["kind"] for row in rows)
+    assert {row["version"] for row in rows} == {a_note(1).version, a_note(2, state=NoteState.DRAFT).version}
+    assert {(row["mapping_version"], row["visit_day"]) for row in rows} == {(mapping_version(settings), TODAY)}
+
+
+def test_a_second_build_writes_nothing(warehouse: Warehouse, settings: Settings) -> None:
+    write(warehouse, a_note(1), a_note(2, " "), a_note(3, state=NoteState.FAILED))
+    run(warehouse, settings)
+    before = dump(warehouse)
+
+    report = run(warehouse, settings, at=NOW + DAY)
+
+    assert dump(warehouse) == before
+    assert (report.built, report.compositions, report.document_references) == (0, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("note", "reason"),
+    [(a_note(1, " "), "empty_note"), (a_note(1, state=NoteState.FAILED), "failed_at_provider")],
+    ids=["empty", "failed"],
+)
+def test_a_note_with_nothing_to_say_has_no_documents_and_is_not_due(
+    warehouse: Warehouse, settings: Settings, note: ScribeNote, reason: str
+) -> None:
+    write(warehouse, note)
+
+    assert due(warehouse, settings) == 0
+    assert run(warehouse, settings).without == {reason: 1}
+    assert rows_of(warehouse, fhir_documents) == []
+
+
+def test_a_retracted_note_is_built_even_when_it_is_empty(warehouse: Warehouse, settings: Settings) -> None:
+    write(warehouse, a_note(1, " ", NoteState.RETRACTED))
+
+    assert due(warehouse, settings) == 1
+    assert run(warehouse, settings).built == 1
+    assert due(warehouse, settings) == 0
+
+
+def test_only_a_changed_note_is_built_again(warehouse: Warehouse, settings: Settings) -> None:
+    write(warehouse, a_note(1), a_note(2))
+    run(warehouse, settings)
+    write(warehouse, a_note(1), a_note(2, "Fever."), seq=2)
+
+    report = run(warehouse, settings, at=NOW + DAY)
+
+    assert report.built == 1
+    built = {(row["note_id"], row["built_at"]) for row in rows_of(warehouse, fhir_documents)}
+    assert built == {(str(a_note(1).note_id), NOW), (str(a_note(2).note_id), NOW + DAY)}
+
+
+def test_another_mapping_builds_everything_again(warehouse: Warehouse, settings: Settings) -> None:
+    write(warehouse, a_note(1))
+    run(warehouse, settings)
+    other = settings.model_copy(update={"fhir_base_uri": "https://hospital.example/fhir"})
+
+    assert due(warehouse, other) == 1
+    assert run(warehouse, other).built == 1
+    assert "https://hospital.example/fhir" in str(rows_of(warehouse, fhir_documents)[0]["resource"])
+
+
+def test_a_note_that_moves_to_another_day_takes_its_documents_along(warehouse: Warehouse, settings: Settings) -> None:
+    write(warehouse, a_note(1))
+    run(warehouse, settings)
+    write(warehouse, a_note(1), day=TODAY - DAY, seq=2)
+
+    old_day, new_day = run(warehouse, settings), run(warehouse, settings, TODAY - DAY)
+
+    assert (old_day.compositions, new_day.compositions) == (1, 1)
+    assert run(warehouse, settings).compositions == 0
+    assert {row["visit_day"] for row in rows_of(warehouse, fhir_documents)} == {TODAY - DAY}
+
+
+def test_an_older_build_never_replaces_a_newer_one(
+    warehouse: Warehouse, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one run builds, another one lands a newer version and builds it: the slow one must not win."""
+    write(warehouse, a_note(1, "Old."))
+
+    def overtaken(note: ScribeNote, **options: Any) -> Any:
+        monkeypatch.setattr(build, "build_documents", build_documents)
+        write(warehouse, a_note(1, "New."), seq=2)
+        run(warehouse, settings)
+        return build_documents(note, **options)
+
+    monkeypatch.setattr(build, "build_documents", overtaken)
+    run(warehouse, settings)
+
+    assert {row["version"] for row in rows_of(warehouse, fhir_documents)} == {a_note(1, "New.").version}
+
+
+def test_a_note_that_breaks_a_rule_stops_nothing(warehouse: Warehouse, settings: Settings, refused: set[str]) -> None:
+    refused.add("Forbidden")
+    write(warehouse, a_note(1), a_note(2, "Forbidden."), a_note(3))
+
+    report = run(warehouse, settings)
+
+    assert (report.built, report.quarantined) == (2, {"fhir_rules": 1})
+    assert due(warehouse, settings) == 0
+    (row,) = rows_of(warehouse, quarantine)
+    assert (row["stage"], row["source_id"], row["payload"]) == ("fhir", "n-2", None)
+    assert row["field_paths"] == ["Composition.section:cmp-1"]
+    assert str(a_note(2).note_id) not in {row["note_id"] for row in rows_of(warehouse, fhir_documents)}
+
+
+def test_a_note_that_breaks_no_rule_any_more_leaves_the_quarantine(
+    warehouse: Warehouse, settings: Settings, refused: set[str]
+) -> None:
+    refused.add("Forbidden")
+    write(warehouse, a_note(1, "Forbidden."))
+    run(warehouse, settings)
+    write(warehouse, a_note(1, "Allowed."), seq=2)
+    waiting = due(warehouse, settings)
+
+    report = run(warehouse, settings, at=NOW + DAY)
+
+    assert (waiting, report.built, report.quarantined) == (1, 1, {})
+    assert rows_of(warehouse, quarantine)[0]["resolved_at"] == NOW + DAY
+
+
+def test_both_documents_are_written_or_none(warehouse: Warehouse, settings: Settings) -> None:
+    write(warehouse, a_note(1), a_note(2))
+    before = dump(warehouse)
+
+    def refuse(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("UPDATE quarantine"):
+            raise ZeroDivisionError
+
+    sa.event.listen(warehouse.engine, "before_cursor_execute", refuse)
+    try:
+        with pytest.raises(ZeroDivisionError):
+            run(warehouse, settings)
+    finally:
+        sa.event.remove(warehouse.engine, "before_cursor_execute", refuse)
+
+    assert dump(warehouse) == before
+
+
+def test_more_notes_than_one_batch_are_all_built(
+    warehouse: Warehouse, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "BATCH", 2)
+    write(warehouse, *(a_note(number) for number in range(5)))
+
+    assert run(warehouse, settings).built == 5
+
+
+def test_an_account_sees_only_its_own(warehouse: Warehouse, settings: Settings) -> None:
+    write(warehouse, a_note(1))
+    warehouse.account = "other"
+
+    assert run(warehouse, settings.model_copy(update={"account": "other"})).built == 0

@@ -1,0 +1,372 @@
+"""What the warehouse says about itself, counted from rows laid out by hand, on both databases."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy as sa
+
+from medscribe_pipeline.warehouse.reports import (
+    CursorStatus,
+    DayBalance,
+    day_balances,
+    duplicates,
+    orphans,
+    read_status,
+)
+from medscribe_pipeline.warehouse.tables import (
+    deliveries,
+    fhir_documents,
+    note_sections,
+    notes,
+    quarantine,
+    source_records,
+    sync_cursors,
+    visit_days,
+)
+from tests.databases import NOW, TODAY
+
+if TYPE_CHECKING:
+    from medscribe_pipeline.warehouse.store import Warehouse
+
+YESTERDAY = TODAY - timedelta(days=1)
+TARGET = "ehr"
+FINGERPRINT = "mapping-1"
+
+ORDINARY: dict[str, dict[str, Any]] = {
+    "source_records": {
+        "provider": "askara",
+        "stream": "notes",
+        "payload": {"text": "qxcanary"},
+        "content_hash": "c",
+        "list_hash": "l",
+        "fetched_at": NOW,
+        "change_seq": 5,
+        "mapped_seq": 5,
+        "outcome": "note",
+    },
+    "notes": {
+        "provider": "askara",
+        "stream": "notes",
+        "kind": "note",
+        "state": "validated",
+        "has_text": True,
+        "version": "v2",
+        "source_seq": 5,
+        "mapped_at": NOW,
+    },
+    "note_sections": {"ordinal": 0, "text": "qxcanary"},
+    "fhir_documents": {
+        "kind": "Composition",
+        "resource": {},
+        "version": "v2",
+        "mapping_version": "m",
+        "source_seq": 5,
+        "built_at": NOW,
+    },
+    "deliveries": {
+        "target": TARGET,
+        "kind": "DocumentReference",
+        "version": "v2",
+        "source_seq": 5,
+        "state": "delivered",
+        "attempts": 1,
+    },
+    "quarantine": {
+        "stage": "extract",
+        "provider": "askara",
+        "stream": "notes",
+        "source_id": "q",
+        "error_code": "wire_model",
+        "field_paths": ["createdAt"],
+        "payload_hash": "h",
+        "attempts": 1,
+        "first_seen_at": NOW,
+        "last_seen_at": NOW,
+    },
+    "sync_cursors": {"provider": "askara", "stream": "notes", "moved_at": NOW},
+    "visit_days": {"changed_seq": 5, "built_seq": 5, "built_with": FINGERPRINT},
+}
+
+
+class Rows:
+    """Lays out rows; what is not said is ordinary."""
+
+    def __init__(self, warehouse: Warehouse) -> None:
+        self.warehouse = warehouse
+
+    def put(self, table: sa.Table, **values: Any) -> None:
+        scope = {"account": self.warehouse.account, "visit_day": TODAY, "id": str(uuid.uuid4())}
+        row = {name: value for name, value in scope.items() if name in table.c} | ORDINARY[table.name] | values
+        with self.warehouse.begin() as connection:
+            connection.execute(sa.insert(table).values(row))
+
+    def note(self, source_id: str, **values: Any) -> str:
+        """A note, alone."""
+        note_id = str(uuid.uuid4())
+        self.put(notes, note_id=note_id, source_id=source_id, **values)
+        return note_id
+
+    def mapped(self, source_id: str, **values: Any) -> str:
+        """A landed record and the note it became."""
+        self.put(source_records, source_id=source_id, **values)
+        return self.note(source_id, **values)
+
+
+@pytest.fixture
+def rows(warehouse: Warehouse) -> Rows:
+    return Rows(warehouse)
+
+
+def status_of(warehouse: Warehouse, day: date | None = None) -> Any:
+    return read_status(warehouse, target=TARGET, fingerprint=FINGERPRINT, day=day)
+
+
+# The status
+
+
+def test_an_empty_warehouse_has_an_empty_status(warehouse: Warehouse) -> None:
+    status = status_of(warehouse)
+
+    assert (status.account, status.providers, status.cursors) == ("default", {}, [])
+    assert (status.days, status.days_due, status.open_quarantine, status.troubled) == (0, 0, 0, 0)
+
+
+def test_records_and_notes_are_counted_by_provider(warehouse: Warehouse, rows: Rows) -> None:
+    rows.mapped("a")
+    rows.note("b", state="draft")
+    rows.put(source_records, source_id="c", outcome="held", outcome_code="no_note_yet", stream="audios")
+    rows.put(source_records, source_id="d", outcome="held", outcome_code="no_note_yet", stream="audios")
+    rows.put(source_records, source_id="e", provider="audioscribe", stream="sessions", outcome=None, mapped_seq=None)
+
+    providers = status_of(warehouse).providers
+
+    assert list(providers) == ["askara", "audioscribe"]
+    assert providers["askara"].landed == Counter(notes=1, audios=2)
+    assert providers["askara"].held_records == Counter(no_note_yet=2)
+    assert providers["askara"].notes == Counter(validated=1, draft=1)
+    assert providers["audioscribe"].landed == Counter(sessions=1)
+
+
+def test_documents_and_deliveries_are_counted_by_kind_and_state(warehouse: Warehouse, rows: Rows) -> None:
+    sent, held, refused = rows.note("a"), rows.note("b"), rows.note("c")
+    for note_id in (sent, held):
+        rows.put(fhir_documents, note_id=note_id)
+        rows.put(fhir_documents, note_id=note_id, kind="DocumentReference")
+    for kind in ("Composition", "DocumentReference"):
+        rows.put(deliveries, note_id=sent, kind=kind)
+        rows.put(deliveries, note_id=held, kind=kind, state="held", reason="not_validated")
+        rows.put(deliveries, note_id=refused, kind=kind, state="rejected", reason="invalid")
+
+    askara = status_of(warehouse).providers["askara"]
+
+    assert askara.documents == Counter(Composition=2, DocumentReference=2)
+    assert askara.deliveries == Counter(
+        {
+            (kind, state): 1
+            for kind in ("Composition", "DocumentReference")
+            for state in ("delivered", "held", "rejected")
+        }
+    )
+    # Both documents of a note go together: a reason counts once.
+    assert askara.held == Counter(not_validated=1)
+    assert askara.rejected == Counter(invalid=1)
+
+
+def test_superseded_versions_and_other_targets_are_no_work(warehouse: Warehouse, rows: Rows) -> None:
+    note_id = rows.note("a")
+    rows.put(deliveries, note_id=note_id)
+    rows.put(deliveries, note_id=note_id, version="v1", state="rejected", reason="invalid")
+    rows.put(deliveries, note_id=note_id, target="another", state="unknown", reason="no_answer")
+
+    status = status_of(warehouse)
+
+    assert status.providers["askara"].deliveries == Counter({("DocumentReference", "delivered"): 1})
+    assert status.troubled == 0
+
+
+@pytest.mark.parametrize(
+    ("state", "troubled"),
+    [("planned", 0), ("claimed", 0), ("sent", 0), ("delivered", 0), ("held", 0), ("rejected", 1), ("unknown", 1)],
+)
+def test_only_refusals_and_unknown_outcomes_are_trouble(
+    warehouse: Warehouse, rows: Rows, state: str, troubled: int
+) -> None:
+    rows.put(deliveries, note_id=rows.note("a"), state=state)
+
+    assert status_of(warehouse).troubled == troubled
+
+
+def test_a_held_delivery_without_a_reason_is_still_counted(warehouse: Warehouse, rows: Rows) -> None:
+    rows.put(deliveries, note_id=rows.note("a"), state="held", reason=None)
+
+    assert status_of(warehouse).providers["askara"].held.total() == 1
+
+
+def test_the_quarantine_counts_what_waits_and_not_what_was_solved(warehouse: Warehouse, rows: Rows) -> None:
+    rows.put(quarantine)
+    rows.put(quarantine, stage="map", error_code="patient_conflict")
+    rows.put(quarantine, resolved_at=NOW)
+
+    status = status_of(warehouse)
+
+    assert status.providers["askara"].quarantined == Counter(
+        {("extract", "wire_model"): 1, ("map", "patient_conflict"): 1}
+    )
+    assert status.open_quarantine == 2
+
+
+def test_days_are_due_when_changed_or_built_by_another_mapping(warehouse: Warehouse, rows: Rows) -> None:
+    rows.put(visit_days, visit_day=TODAY)
+    rows.put(visit_days, visit_day=TODAY - timedelta(1), built_seq=4)
+    rows.put(visit_days, visit_day=TODAY - timedelta(2), built_with="mapping-0")
+    rows.put(visit_days, visit_day=TODAY - timedelta(3), built_seq=0, built_with=None)
+
+    status = status_of(warehouse)
+
+    assert (status.days, status.days_due) == (4, 3)
+
+
+def test_cursors_come_in_order_with_their_times(warehouse: Warehouse, rows: Rows) -> None:
+    rows.put(sync_cursors, stream="notes", watermark=NOW)
+    rows.put(sync_cursors, stream="audios")
+
+    assert status_of(warehouse).cursors == [
+        CursorStatus("askara", "audios", None, NOW),
+        CursorStatus("askara", "notes", NOW, NOW),
+    ]
+
+
+def test_one_day_is_told_apart_from_the_others(warehouse: Warehouse, rows: Rows) -> None:
+    for day, count in ((TODAY, 2), (YESTERDAY, 1)):
+        rows.put(visit_days, visit_day=day, built_seq=0)
+        for n in range(count):
+            note_id = rows.mapped(f"{day}-{n}", visit_day=day)
+            rows.put(fhir_documents, note_id=note_id, visit_day=day)
+            rows.put(deliveries, note_id=note_id, visit_day=day)
+            rows.put(quarantine, visit_day=day)
+
+    expected: list[tuple[date | None, int]] = [(TODAY, 2), (YESTERDAY, 1), (None, 3)]
+    for asked, count in expected:
+        status = status_of(warehouse, asked)
+        askara = status.providers["askara"]
+        counters = (askara.landed, askara.notes, askara.documents, askara.deliveries, askara.quarantined)
+        assert [counter.total() for counter in counters] == [count] * 5
+        assert (status.days, status.days_due) == ((2, 2) if asked is None else (1, 1))
+
+
+def test_another_account_is_none_of_our_business(warehouse: Warehouse, rows: Rows) -> None:
+    note_id = rows.note("a", account="north")
+    rows.put(source_records, source_id="a", account="north")
+    rows.put(fhir_documents, note_id=note_id, account="north")
+    rows.put(deliveries, note_id=note_id, account="north", state="rejected")
+    rows.put(quarantine, account="north")
+    rows.put(sync_cursors, account="north")
+    rows.put(visit_days, account="north", built_seq=0)
+
+    status = status_of(warehouse)
+
+    assert (status.providers, status.cursors, status.days, status.days_due) == ({}, [], 0, 0)
+    assert day_balances(warehouse) == []
+
+
+# The account of each day
+
+
+def test_every_landed_record_is_somewhere(warehouse: Warehouse, rows: Rows) -> None:
+    rows.mapped("note")
+    rows.put(source_records, source_id="part", outcome="part", stream="audios")
+    rows.put(source_records, source_id="held", outcome="held", outcome_code="no_note_yet")
+    rows.put(source_records, source_id="bad", outcome="quarantined", outcome_code="patient_conflict")
+    rows.put(quarantine, stage="map", source_id="bad")
+    rows.put(source_records, source_id="new", outcome=None, mapped_seq=None)
+    rows.put(source_records, source_id="changed", mapped_seq=4)
+    rows.mapped("elsewhere", visit_day=YESTERDAY)
+
+    balances = day_balances(warehouse)
+
+    assert balances == [
+        DayBalance(YESTERDAY, landed=1, notes=1, part=0, held=0, quarantined=0, waiting=0),
+        DayBalance(TODAY, landed=6, notes=1, part=1, held=1, quarantined=1, waiting=2),
+    ]
+    assert all(balance.balanced for balance in balances)
+
+
+def test_days_can_be_chosen(warehouse: Warehouse, rows: Rows) -> None:
+    rows.mapped("a")
+    rows.mapped("b", visit_day=YESTERDAY)
+
+    assert [balance.day for balance in day_balances(warehouse, [YESTERDAY])] == [YESTERDAY]
+    assert day_balances(warehouse, []) == []
+
+
+@pytest.mark.parametrize("wrong", [{"visit_day": YESTERDAY}, {"stream": "audios"}, {"provider": "audioscribe"}])
+def test_the_note_of_a_record_must_be_its_own_and_of_its_day(
+    warehouse: Warehouse, rows: Rows, wrong: dict[str, Any]
+) -> None:
+    rows.put(source_records, source_id="a")
+    rows.note("a", **wrong)
+
+    (balance,) = day_balances(warehouse)
+
+    assert (balance.landed, balance.notes, balance.balanced) == (1, 0, False)
+
+
+@pytest.mark.parametrize("wrong", [{"resolved_at": NOW}, {"stage": "extract"}, {"source_id": "b"}])
+def test_a_quarantined_record_must_still_wait_in_the_quarantine(
+    warehouse: Warehouse, rows: Rows, wrong: dict[str, Any]
+) -> None:
+    rows.put(source_records, source_id="a", outcome="quarantined", outcome_code="patient_conflict")
+    rows.put(quarantine, **{"stage": "map", "source_id": "a", **wrong})
+
+    (balance,) = day_balances(warehouse)
+
+    assert (balance.landed, balance.quarantined, balance.balanced) == (1, 0, False)
+
+
+def test_a_record_with_two_notes_counts_once(warehouse: Warehouse, rows: Rows) -> None:
+    rows.mapped("a")
+    rows.note("a", kind="summary")
+
+    (balance,) = day_balances(warehouse)
+
+    assert (balance.landed, balance.notes, balance.balanced) == (1, 1, True)
+
+
+# Duplicates and orphans
+
+
+def test_a_healthy_warehouse_has_neither(warehouse: Warehouse, rows: Rows) -> None:
+    note_id = rows.mapped("a")
+    rows.note("a", kind="summary")
+    rows.put(note_sections, note_id=note_id)
+    rows.put(fhir_documents, note_id=note_id)
+    rows.put(deliveries, note_id=note_id, server_id="1")
+    rows.put(deliveries, note_id=note_id, server_id="1", version="v1")
+    rows.put(deliveries, note_id=note_id, server_id="1", kind="Composition")
+
+    assert duplicates(warehouse, TARGET) == {"notes": 0, "server_ids": 0}
+    assert orphans(warehouse) == {"note_sections": 0, "fhir_documents": 0}
+
+
+def test_a_server_id_with_two_notes_is_a_duplicate(warehouse: Warehouse, rows: Rows) -> None:
+    for source_id in ("a", "b", "c"):
+        rows.put(deliveries, note_id=rows.note(source_id), server_id="1")
+
+    assert duplicates(warehouse, TARGET) == {"notes": 0, "server_ids": 1}
+    assert duplicates(warehouse, "another") == {"notes": 0, "server_ids": 0}
+
+
+def test_a_server_id_of_another_kind_target_or_account_is_none(warehouse: Warehouse, rows: Rows) -> None:
+    rows.put(deliveries, note_id=rows.note("a"), server_id="1")
+    rows.put(deliveries, note_id=rows.note("b"), server_id="1", kind="Composition")
+    rows.put(deliveries, note_id=rows.note("c"), server_id="1", target="another")
+    rows.put(deliveries, note_id=rows.note("d", account="north"), server_id="1", account="north")
+    rows.put(deliveries, note_id=rows.note("e"), server_id=None)
+    rows.put(deliveries, note_id=rows.note("f"), server_id=None)
+
+    assert duplicates(warehouse, TARGET) == {"notes": 0, "server_ids": 0}
