@@ -341,7 +341,7 @@ def to_notes(record: LandedRecord, settings: Settings) -> tuple[ScribeNote, ...]
     visit = merged_visit(settings, NAME, record.visit)
     title = result.note.title
     # Nabla tells no time: the note cannot be older than the visit, nor younger than its arrival.
-    created_at = visit.ended_at or visit.started_at or getattr(record, "fetched_at", None)
+    created_at = visit.ended_at or visit.started_at or record.fetched_at
     note = ScribeNote(
         note_id=stable_id(NAME, settings.account, landed.correlation_key, NOTE),
         provider=NAME,

@@ -47,6 +47,7 @@ class LandedRecord:
     parent: dict[str, Any] | None = None
     children: int = 0
     visit: ManifestVisit | None = None
+    fetched_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
