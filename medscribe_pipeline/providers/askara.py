@@ -12,6 +12,7 @@ Source: the vendor's Audio reference (API 1.1.0) and its note-synchronisation an
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -228,9 +229,10 @@ def pull_notes(
     report = PullReport()
     done = 0 if window.full else int(before.signpost or 0)
     for audio_id, seq in changed_audios(done):
-        _pull_notes_of(client, audio_id, landing, settings, report, clock)
+        _pull_notes_of(client, audio_id, landing, settings, window, report, clock)
         landing.land([], [], Cursor(None, str(seq)), now=clock())
         on_progress(report)
+    retry_waiting(NoteSource(client, settings), landing, report, clock, settings.askara.connections)
     report.complete = True
     landing.record_history(before, now=clock())
     return report
@@ -241,11 +243,10 @@ def _pull_notes_of(
     audio_id: str,
     landing: Landing,
     settings: Settings,
+    window: Window,
     report: PullReport,
     clock: Callable[[], datetime],
 ) -> None:
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
-
     own = settings.askara
     source = NoteSource(client, settings, audio_id)
     with ThreadPoolExecutor(own.connections) as pool:
@@ -253,7 +254,7 @@ def _pull_notes_of(
             params = [("page", str(number)), ("itemsPerPage", str(own.page_size)), (own.notes_audio_filter, audio_id)]
             answer = client.get_json("/notes", params)
             items = items_of(answer)
-            land_items(items, answer.sent_at, source, landing, None, pool, report, Window(), clock)
+            land_items(items, answer.sent_at, source, landing, None, pool, report, window, clock)
             report.pages += 1
             report.items += len(items)
             if len(items) < own.page_size:
