@@ -11,10 +11,10 @@ import pytest
 
 from medscribe_pipeline.errors import Busy, ConfigError, Rejected
 from medscribe_pipeline.providers import askara, audioscribe
-from medscribe_pipeline.providers.askara import wire_time
 from medscribe_pipeline.providers.catalogue import PROVIDERS
 from medscribe_pipeline.providers.pull import Window
 from medscribe_pipeline.providers.sync import SyncReport, sync_stream
+from medscribe_pipeline.providers.wire import wire_time
 from medscribe_pipeline.settings import AskaraSettings, AudioScribeSettings, Settings
 from medscribe_pipeline.warehouse.store import Warehouse
 from medscribe_pipeline.warehouse.tables import oauth_tokens, quarantine, source_records, sync_cursor_history
