@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 
 __all__ = ["describe", "render"]
 
-IDENTIFYING = ("subject", "author", "attester", "encounter", "context", "section", "content", "title")
-"""Elements of a FHIR document that name or describe a person; left out unless text is asked for."""
+IMPERSONAL = (
+    *("resourceType", "id", "meta", "language", "identifier", "masterIdentifier", "status", "docStatus"),
+    *("type", "category", "date", "relatesTo"),
+)
+"""Elements of a FHIR document that neither name nor describe a person; without `--text` only these are shown."""
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -91,7 +94,7 @@ def describe(warehouse: Warehouse, name: str, *, with_text: bool) -> dict[str, A
                 "version": row.version,
                 "mapping_version": row.mapping_version,
                 "built_at": row.built_at,
-                "resource": {key: value for key, value in row.resource.items() if with_text or key not in IDENTIFYING},
+                "resource": {key: value for key, value in row.resource.items() if with_text or key in IMPERSONAL},
             }
             for row in documents
         ],

@@ -71,6 +71,18 @@ def test_without_text_neither_patient_nor_content_is_shown(clinic: Clinic, medsc
             assert [value for value in (*MARKERS, *patient_of(clinic, note_id)) if value in said] == []
 
 
+def test_an_element_nobody_thought_of_is_not_shown_without_text(
+    clinic: Clinic, medscribe: Callable[..., Ran], delivered: str
+) -> None:
+    clinic.change("UPDATE fhir_documents SET resource = json_set(resource, '$.text', json(?))", '{"div": "qxcanary"}')
+
+    without = medscribe("show", delivered, "--json")
+    with_text = medscribe("show", delivered, "--text", "--json")
+
+    assert "qxcanary" not in without.out
+    assert "qxcanary" in with_text.out
+
+
 def test_json_without_text_has_a_stable_shape(clinic: Clinic, medscribe: Callable[..., Ran], delivered: str) -> None:
     found = medscribe("show", delivered, "--json").json
 
