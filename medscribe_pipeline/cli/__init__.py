@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 
 from medscribe_pipeline.errors import MedscribeError
 
@@ -38,6 +39,10 @@ def main() -> None:
     except BrokenPipeError:
         # The reader of our output (`head`, a pager) went away: nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:  # noqa: BLE001  # a mistake of ours; where it is may be told, its words may be a patient's
+        sys.stderr.writelines(traceback.format_tb(error.__traceback__))
+        sys.stderr.write(f"medscribe: unexpected {type(error).__name__}. Please report it with the lines above.\n")
+        code = 1
     if code == INTERRUPTED:
         sys.stderr.write("medscribe: stopped. What was landed and delivered stays; run the same command to go on.\n")
     sys.exit(code if isinstance(code, int) else 0)

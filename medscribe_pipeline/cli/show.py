@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from rich.table import Table
+from rich.text import Text
 
 from medscribe_pipeline.cli.output import REASONS, console
 from medscribe_pipeline.errors import ConfigError
@@ -17,8 +19,13 @@ if TYPE_CHECKING:
 
 __all__ = ["describe", "render"]
 
-IDENTIFYING = ("subject", "author", "attester", "encounter", "context", "section", "content", "title")
-"""Elements of a FHIR document that name or describe a person; left out unless text is asked for."""
+IMPERSONAL = (
+    *("resourceType", "id", "meta", "language", "identifier", "masterIdentifier", "status", "docStatus"),
+    *("type", "category", "date", "relatesTo"),
+)
+"""Elements of a FHIR document that neither name nor describe a person; without `--text` only these are shown."""
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def describe(warehouse: Warehouse, name: str, *, with_text: bool) -> dict[str, Any]:
@@ -87,7 +94,7 @@ def describe(warehouse: Warehouse, name: str, *, with_text: bool) -> dict[str, A
                 "version": row.version,
                 "mapping_version": row.mapping_version,
                 "built_at": row.built_at,
-                "resource": {key: value for key, value in row.resource.items() if with_text or key not in IDENTIFYING},
+                "resource": {key: value for key, value in row.resource.items() if with_text or key in IMPERSONAL},
             }
             for row in documents
         ],
@@ -119,23 +126,29 @@ def _named(name: str) -> sa.ColumnElement[bool]:
         return sa.and_(notes.c.provider == provider, notes.c.source_id == source_id)
 
 
+def _plain(value: object) -> Text:
+    """What others wrote, as it is: in it neither markup nor a terminal's control characters mean anything."""
+    return Text(CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(value)))
+
+
 def render(found: dict[str, Any]) -> None:
     """Prints what `describe` found."""
     facts = Table(title="Note", title_justify="left", show_header=False)
     for key, value in found["note"].items():
-        facts.add_row(key, "-" if value is None else str(value))
+        facts.add_row(key, _plain("-" if value is None else value))
     console.print(facts)
 
     sections = Table(title="Sections", title_justify="left")
     for column in ("#", "key", "title", "characters"):
         sections.add_column(column)
     for row in found["sections"]:
-        sections.add_row(str(row["ordinal"]), row["key"] or "-", row.get("title") or "-", str(row["characters"]))
+        title = row.get("title") or "-"
+        sections.add_row(str(row["ordinal"]), _plain(row["key"] or "-"), _plain(title), str(row["characters"]))
     console.print(sections)
     for row in found["sections"]:
         if "text" in row:
-            console.rule(row["title"] or row["key"] or "")
-            console.print(row["text"], markup=False, highlight=False)
+            console.rule(_plain(row["title"] or row["key"] or ""))
+            console.print(_plain(row["text"]))
 
     documents = Table(title="FHIR documents", title_justify="left")
     for column in ("resource", "status", "docStatus", "type", "version", "mapping"):
@@ -165,8 +178,8 @@ def render(found: dict[str, Any]) -> None:
             row["version"][:12],
             row["state"],
             reason,
-            row["server_id"] or "-",
-            row["etag"] or "-",
+            _plain(row["server_id"] or "-"),
+            _plain(row["etag"] or "-"),
             str(row["attempts"]),
             settled,
         )

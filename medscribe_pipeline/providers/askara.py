@@ -12,8 +12,9 @@ Source: the vendor's Audio reference (API 1.1.0) and its note-synchronisation an
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -43,11 +44,23 @@ from medscribe_pipeline.providers.pull import (
 )
 from medscribe_pipeline.providers.records import Held, LandedRecord, merged_visit
 from medscribe_pipeline.providers.tokens import WarehouseTokens
-from medscribe_pipeline.providers.wire import SourceId, Text, WireModel, WireTime, aware, parse_time, source_id_of
+from medscribe_pipeline.providers.wire import (
+    SourceId,
+    Text,
+    WireModel,
+    WireTime,
+    aware,
+    is_rpps,
+    parse_time,
+    reference_id,
+    source_id_of,
+    wire_time,
+)
 from medscribe_pipeline.warehouse.landing import Cursor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from datetime import datetime
 
     from medscribe_pipeline.providers.pull import Source
     from medscribe_pipeline.settings import AskaraSettings, Settings
@@ -61,7 +74,6 @@ AUDIOS = "audios"
 NOTES = "notes"
 
 RPPS_SYSTEM = "https://rpps.esante.gouv.fr"
-RPPS_DIGITS = 11
 STATES = {"validated": NoteState.VALIDATED, "failed": NoteState.FAILED}
 WAITING_STEPS = frozenset({"audio_recording", "transcription"})
 
@@ -228,9 +240,10 @@ def pull_notes(
     report = PullReport()
     done = 0 if window.full else int(before.signpost or 0)
     for audio_id, seq in changed_audios(done):
-        _pull_notes_of(client, audio_id, landing, settings, report, clock)
+        _pull_notes_of(client, audio_id, landing, settings, window, report, clock)
         landing.land([], [], Cursor(None, str(seq)), now=clock())
         on_progress(report)
+    retry_waiting(NoteSource(client, settings), landing, report, clock, settings.askara.connections)
     report.complete = True
     landing.record_history(before, now=clock())
     return report
@@ -241,11 +254,10 @@ def _pull_notes_of(
     audio_id: str,
     landing: Landing,
     settings: Settings,
+    window: Window,
     report: PullReport,
     clock: Callable[[], datetime],
 ) -> None:
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
-
     own = settings.askara
     source = NoteSource(client, settings, audio_id)
     with ThreadPoolExecutor(own.connections) as pool:
@@ -253,7 +265,7 @@ def _pull_notes_of(
             params = [("page", str(number)), ("itemsPerPage", str(own.page_size)), (own.notes_audio_filter, audio_id)]
             answer = client.get_json("/notes", params)
             items = items_of(answer)
-            land_items(items, answer.sent_at, source, landing, None, pool, report, Window(), clock)
+            land_items(items, answer.sent_at, source, landing, None, pool, report, window, clock)
             report.pages += 1
             report.items += len(items)
             if len(items) < own.page_size:
@@ -309,24 +321,6 @@ def _pull_list(
     retry_waiting(source, landing, report, clock, own.connections)
     landing.record_history(before, now=clock())
     return report
-
-
-def wire_time(moment: datetime) -> str:
-    """RFC 3339 in UTC with microseconds: a coarser lower bound would read more, a coarser upper bound less."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def reference_id(value: Any) -> str | None:
-    """The uuid of a related record, given as uuid, as IRI or as object.
-
-    >>> reference_id("/audios/a1"), reference_id({"uuid": "a1"}), reference_id(None)
-    ('a1', 'a1', None)
-    """
-    if isinstance(value, dict):
-        value = value.get("uuid") or value.get("@id")
-    if not isinstance(value, str) or not value.strip():
-        return None
-    return value.strip().rstrip("/").rsplit("/", 1)[-1] or None
 
 
 def to_note(record: LandedRecord, settings: Settings) -> ScribeNote | Held:
@@ -405,15 +399,3 @@ def _practitioner(user: dict[str, Any] | None, settings: Settings) -> Practition
     names = (user.get("firstName"), user.get("lastName"))
     display = " ".join(name.strip() for name in names if isinstance(name, str) and name.strip()) or None
     return Practitioner(tuple(identifiers), role, display) if identifiers or display else None
-
-
-def is_rpps(value: str) -> bool:
-    """Whether a text is an RPPS number: 11 digits, the last one the Luhn key of the others.
-
-    >>> is_rpps("10101748050"), is_rpps("10101748051")
-    (True, False)
-    """
-    if len(value) != RPPS_DIGITS or not (value.isascii() and value.isdigit()):
-        return False
-    doubled = (int(digit) * (1 + position % 2) for position, digit in enumerate(reversed(value)))
-    return sum(number - 9 if number > 9 else number for number in doubled) % 10 == 0  # noqa: PLR2004  # Luhn's own numbers

@@ -10,10 +10,22 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
-__all__ = ["SourceId", "Text", "WireModel", "WireTime", "aware", "parse_time"]
+__all__ = [
+    "SourceId",
+    "Text",
+    "WireModel",
+    "WireTime",
+    "aware",
+    "is_rpps",
+    "parse_time",
+    "reference_id",
+    "source_id_of",
+    "wire_time",
+]
 
 MAX_ID = 255
 YEARS = (1900, 2200)
+RPPS_DIGITS = 11
 
 
 class WireModel(BaseModel):
@@ -66,3 +78,33 @@ def source_id_of(item: Any, field: str) -> str | None:
     if not isinstance(value, str) or not 0 < len(value) <= MAX_ID or not value.isprintable():
         return None
     return value
+
+
+def wire_time(moment: datetime) -> str:
+    """RFC 3339 in UTC with microseconds: a coarser lower bound would read more, a coarser upper bound less."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def reference_id(value: Any) -> str | None:
+    """The uuid of a related record, given as uuid, as IRI or as object.
+
+    >>> reference_id("/audios/a1"), reference_id({"uuid": "a1"}), reference_id(None)
+    ('a1', 'a1', None)
+    """
+    if isinstance(value, dict):
+        value = value.get("uuid") or value.get("@id")
+    if not isinstance(value, str) or not value.strip():
+        return None
+    return value.strip().rstrip("/").rsplit("/", 1)[-1] or None
+
+
+def is_rpps(value: str) -> bool:
+    """Whether a text is an RPPS number: 11 digits, the last one the Luhn key of the others.
+
+    >>> is_rpps("10101748050"), is_rpps("10101748051")
+    (True, False)
+    """
+    if len(value) != RPPS_DIGITS or not (value.isascii() and value.isdigit()):
+        return False
+    doubled = (int(digit) * (1 + position % 2) for position, digit in enumerate(reversed(value)))
+    return sum(number - 9 if number > 9 else number for number in doubled) % 10 == 0  # noqa: PLR2004  # Luhn's own numbers

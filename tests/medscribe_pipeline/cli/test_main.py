@@ -162,6 +162,23 @@ def test_a_wrong_token_outweighs_an_unreachable_server(
     assert "canary" not in ran.out + ran.err
 
 
+def test_a_mistake_of_ours_is_told_by_place_and_not_by_its_words(
+    clinic: Clinic, medscribe: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stumble(*_: object, **__: object) -> None:
+        raise KeyError(f"{'qx'}canary")  # Not in one piece: tracebacks show this line.
+
+    assert clinic
+    monkeypatch.setattr("medscribe_pipeline.warehouse.reports.read_status", stumble)
+
+    ran = medscribe("status")
+
+    assert (ran.code, ran.out) == (1, "")
+    assert "in stumble" in ran.err
+    assert ran.err.endswith("medscribe: unexpected KeyError. Please report it with the lines above.\n")
+    assert "qxcanary" not in ran.err
+
+
 def test_help_is_fast_because_nothing_heavy_is_imported(tmp_path: Path) -> None:
     looked = f"""
 import sys

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from medscribe_pipeline.errors import MedscribeError
 from medscribe_pipeline.notes import Identifier, NoteState, Practitioner, ScribeNote, stable_id
 from medscribe_pipeline.providers import askara
-from medscribe_pipeline.providers.askara import is_rpps, reference_id
 from medscribe_pipeline.providers.records import LandedRecord, ManifestVisit
+from medscribe_pipeline.providers.wire import is_rpps, reference_id
 from tests.medscribe_pipeline.providers.mapped import USER, audio, hold_audio, map_note, note
 
 if TYPE_CHECKING:

@@ -1,0 +1,113 @@
+"""How the command speaks while it works: a heartbeat on standard error, never on standard output."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+
+from medscribe_pipeline.cli import output
+from medscribe_pipeline.warehouse.reports import CursorStatus, ProviderStatus, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.medscribe_pipeline.cli.conftest import Ran
+    from tests.synced import Clinic
+
+progress = logging.getLogger("medscribe_pipeline.progress")
+PATIENCE_S = 10.0
+
+
+def wait_for_lines(capsys: pytest.CaptureFixture[str], count: int) -> list[str]:
+    """Lines on standard error, once there are so many; nothing may be on standard output."""
+    lines: list[str] = []
+    give_up_at = time.monotonic() + PATIENCE_S
+    while len(lines) < count and time.monotonic() < give_up_at:
+        time.sleep(0.01)
+        written = capsys.readouterr()
+        assert written.out == ""
+        lines += written.err.splitlines()
+    return lines
+
+
+@pytest.fixture
+def fast_heart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "HEARTBEAT_S", 0.02)
+
+
+@pytest.mark.usefixtures("fast_heart")
+def test_away_from_a_terminal_a_line_tells_that_work_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    with output.progress_shown("medscribe sync"):
+        first = wait_for_lines(capsys, 2)
+        progress.info("askara audios: %d pages", 3)
+        later = wait_for_lines(capsys, 2)
+
+    assert first[0] == "medscribe sync · starting · 0 s"
+    assert later[-1] == "medscribe sync · askara audios: 3 pages · 0 s"
+
+
+@pytest.mark.usefixtures("fast_heart")
+def test_the_heart_stops_with_the_work(capsys: pytest.CaptureFixture[str]) -> None:
+    before = list(progress.handlers)
+
+    with pytest.raises(RuntimeError, match="over"), output.progress_shown("work"):
+        raise RuntimeError("over")
+
+    capsys.readouterr()
+    time.sleep(0.1)
+    assert capsys.readouterr() == ("", "")
+    assert "progress" not in {thread.name for thread in threading.enumerate()}
+    assert progress.handlers == before
+
+
+def test_work_that_is_quick_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with output.progress_shown("work"):
+        progress.info("half done")
+
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("fast_heart")
+def test_a_sync_beats_on_standard_error_and_answers_json_on_standard_output(
+    clinic: Clinic, medscribe: Callable[..., Ran]
+) -> None:
+    assert clinic
+
+    ran = medscribe("sync", "--full-refresh", "--json")
+
+    assert set(ran.json) == {"run", "status"}
+    assert ran.err.splitlines()
+    assert all(line.startswith("medscribe sync · ") and line.endswith(" s") for line in ran.err.splitlines())
+
+
+def test_json_keeps_times_as_text_and_accents_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_json({"at": datetime(2026, 3, 1, tzinfo=UTC), "why": "élève", 3: None})
+
+    written = capsys.readouterr().out
+    assert orjson.loads(written) == {"at": "2026-03-01T00:00:00+00:00", "why": "élève", "3": None}
+    assert "élève" in written
+    assert written.endswith("\n")
+
+
+def test_the_status_has_the_same_keys_whatever_it_counts() -> None:
+    moved = datetime(2026, 3, 1, tzinfo=UTC)
+    full = ProviderStatus("askara")
+    full.deliveries["Composition", "held"] = 2
+    full.quarantined["map", "patient_conflict"] = 1
+    status = Status(
+        "south", {"askara": full, "new": ProviderStatus("new")}, [CursorStatus("a", "b", None, moved)], 3, 1
+    )
+
+    shown: dict[str, Any] = output.status_json(status)
+
+    assert set(shown["providers"]["askara"]) == set(shown["providers"]["new"])
+    assert shown["providers"]["askara"]["deliveries"] == {"Composition.held": 2}
+    assert shown["providers"]["askara"]["quarantined"] == {"map.patient_conflict": 1}
+    assert shown["cursors"] == [{"provider": "a", "stream": "b", "watermark": None, "moved_at": moved}]
+    assert (shown["account"], shown["days"], shown["days_due"]) == ("south", 3, 1)

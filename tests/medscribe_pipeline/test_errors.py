@@ -1,0 +1,65 @@
+"""What an error says, and what it never says."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from medscribe_pipeline import errors
+from medscribe_pipeline.errors import (
+    Busy,
+    ConfigError,
+    Deferred,
+    MedscribeError,
+    ProviderContractError,
+    Rejected,
+    Retriable,
+)
+
+UNTIL = datetime(2026, 3, 2, 9, 0, 0, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "exit_code"),
+    [
+        (MedscribeError("m"), "error", 1),
+        (ConfigError("m"), "config", 2),
+        (ProviderContractError("m"), "contract", 1),
+        (Retriable("m"), "unreachable", 3),
+        (Deferred("m", until=UNTIL), "deferred", 3),
+        (Rejected("m"), "rejected", 1),
+        (Busy("m"), "busy", 1),
+    ],
+)
+def test_each_kind_has_its_code_and_exit_code(error: MedscribeError, code: str, exit_code: int) -> None:
+    assert (error.code, error.exit_code) == (code, exit_code)
+    assert isinstance(error, MedscribeError)
+
+
+def test_every_public_error_is_one_of_ours() -> None:
+    assert all(issubclass(getattr(errors, name), MedscribeError) for name in errors.__all__)
+
+
+def test_the_text_holds_message_code_and_safe_facts() -> None:
+    error = Rejected("It said no.", code="no", status=422, field_paths=["a.0.b", "c"], context={"line": 3})
+
+    assert str(error) == "It said no. (code=no status=422 fields=a.0.b,c line=3)"
+    assert error.message == "It said no."
+    assert error.field_paths == ("a.0.b", "c")
+
+
+def test_a_deferral_says_until_when() -> None:
+    error = Deferred("Later.", until=UNTIL, status=429, context={"client": "askara"})
+
+    assert error.until == UNTIL
+    assert str(error) == "Later. (code=deferred status=429 client=askara until=2026-03-02T09:00:00+00:00)"
+    assert isinstance(error, Retriable)
+
+
+def test_context_is_a_copy() -> None:
+    facts = {"n": 1}
+    error = MedscribeError("m", context=facts)
+    facts["n"] = 2
+
+    assert error.context == {"n": 1}
