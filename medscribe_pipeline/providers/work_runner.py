@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from medscribe_pipeline.errors import ConfigError, MedscribeError
 from medscribe_pipeline.providers.jobs import Answers, Ledger, State, enrol
-from medscribe_pipeline.providers.work_failures import WORKER_DIED, Failures, recover
+from medscribe_pipeline.providers.work_failures import WORKER_DIED, Failures, code_of, recover
 from medscribe_pipeline.providers.work_lanes import PollLane, SubmitLane
 from medscribe_pipeline.warehouse.budgets import RateBudget
 
@@ -206,7 +206,7 @@ class _Run:
     def _fill(self, pool: ThreadPoolExecutor) -> None:
         """Gives every thread something to do; the lanes take turns."""
         while len(self._flying) < self.connections and self.failures.error is None and self.clock() < self.until:
-            for _ in self._lanes:
+            for _ in range(len(self._lanes)):
                 lane = self._lanes[0]
                 self._lanes.rotate()
                 entry = lane.take()
@@ -240,7 +240,8 @@ class _Run:
                 error = unstorable
         self.failures.add(error)
         outcome = lane.failed(entry, error)
-        self.report.trouble[outcome.code or ""] += outcome.state is None
+        if outcome.state is None:
+            self.report.trouble[code_of(error)] += 1
         return outcome
 
     def _count(self, lane: SubmitLane | PollLane, entry: Entry, outcome: Done) -> None:
@@ -266,7 +267,9 @@ class _Run:
         if self.failures.error is not None or now >= self.until:
             return False
         free_at = min((lane.free_at for lane in self._lanes if lane.free_at is not None), default=None)
-        ours_at = self.poll.next_followed_at if self.patience_s > 0 else None
+        # Nothing is asked before the budget allows it, whatever is due.
+        may_ask = self.patience_s > 0 and self.poll.free_at is None
+        ours_at = self.poll.next_followed_at if may_ask else None
         if free_at is not None and (ours_at is None or free_at <= ours_at):
             if free_at >= self.until:
                 return False

@@ -78,11 +78,9 @@ class RateBudget:
         )
         with transaction as open_connection:
             last, used = self._locked(open_connection, now)
-            if last > now + QUIET:
-                # A clock was wrong when this was written. Not to wait for that time to come, but for a minute.
-                last = now
-            if now - last >= QUIET:
-                used = 0
+            # More than a minute ahead: a clock was wrong when that was written, and nobody is to wait for it to come.
+            if abs(now - last) >= QUIET:
+                last, used = now, 0
             granted = n if beyond else max(0, min(n, self._limit - used))
             if granted:
                 last = max(last, now)
@@ -94,9 +92,7 @@ class RateBudget:
     def _locked(self, connection: sa.Connection, now: datetime) -> tuple[datetime, int]:
         """When the last call was let go and how many count up to then; the row is ours until the commit."""
         insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-        connection.execute(
-            insert(rate_budgets).values(**self._names, window_at=now, used=0).on_conflict_do_nothing()
-        )
+        connection.execute(insert(rate_budgets).values(**self._names, window_at=now, used=0).on_conflict_do_nothing())
         row = connection.execute(
             sa.select(rate_budgets.c.window_at, rate_budgets.c.used).where(*self._row()).with_for_update()
         ).one()

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from medscribe_pipeline.providers.jobs.answers import RESULTS, Answers, failure_code, safe_code, settle_callback
+from medscribe_pipeline.providers.jobs.due import jobs_due
 from medscribe_pipeline.providers.jobs.enrol import REFUSED_STEP, enrol, visit_hash
 from medscribe_pipeline.providers.jobs.ledger import (
     ASKED_AFTER,
@@ -39,6 +40,7 @@ __all__ = [
     "enrol",
     "failure_code",
     "job_key",
+    "jobs_due",
     "safe_code",
     "settle_callback",
     "visit_hash",
