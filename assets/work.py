@@ -11,6 +11,7 @@ from assets.sources import source_key
 from medscribe_pipeline.errors import ConfigError
 from medscribe_pipeline.providers.catalogue import PROVIDERS, Provider
 from medscribe_pipeline.providers.inbox import InboxReport, process_inbox
+from medscribe_pipeline.providers.jobs import OPEN
 from medscribe_pipeline.providers.work_runner import WorkReport, run_work
 from medscribe_pipeline.settings import JobSettings, Settings
 from medscribe_pipeline.warehouse.days import DayRule
@@ -127,6 +128,7 @@ def _work_metadata(report: WorkReport) -> Metadata:
         "unknown": report.unknown.total(),
         "trouble": _codes(report.trouble),
         "refused_visits": _codes(report.refused),
+        "open": sum(report.states.get(state, 0) for state in OPEN),
         "overdue": report.overdue,
         "oldest_open_s": round(report.oldest_open_s or 0.0, 1),
         "states": _codes(report.states),

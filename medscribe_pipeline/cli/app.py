@@ -161,6 +161,16 @@ def import_visits(
 
 
 @app.command()
+def receive(
+    ready_file: Annotated[Path | None, typer.Option(help="File to write the URL to once it listens.")] = None,
+) -> None:
+    """Receive callbacks and webhooks into the inbox, until Ctrl-C."""
+    from medscribe_pipeline.cli.receive import run_receiver
+
+    run_receiver(_settings(), ready_file=ready_file)
+
+
+@app.command()
 def sandbox(
     port: Annotated[int, typer.Option(help="Port on loopback; 0 takes a free one.")] = 0,
     state: Annotated[Path | None, typer.Option(help="File the sandbox keeps its world in between starts.")] = None,

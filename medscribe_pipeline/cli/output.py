@@ -135,8 +135,11 @@ def run_summary(result: SyncResult) -> None:
     for title in columns.values():
         pulled.add_column(title, justify="right")
     for name, facts in result.sources.items():
-        pulled.add_row(name, *(str(facts.get(column, 0) or "·") for column in columns))
-    console.print(pulled)
+        if "pages" in facts:
+            pulled.add_row(name, *(str(facts.get(column, 0) or "·") for column in columns))
+    if pulled.row_count:
+        console.print(pulled)
+    _work_summary(result)
     notes = result.stages.get("scribe_notes", {})
     documents = result.stages.get("fhir_document_references", {})
     sent = result.stages.get("ehr_deliveries")
@@ -145,6 +148,26 @@ def run_summary(result: SyncResult) -> None:
     if sent is not None:
         line += f", {sent['delivered']} delivered now, {sent['already_delivered']} already there and not sent again"
     console.print(line + ".", highlight=False)
+
+
+def _work_summary(result: SyncResult) -> None:
+    """What became of jobs and of the inbox, for the providers that work on order."""
+    jobs = _table("Jobs in this run")
+    jobs.add_column("provider", no_wrap=True)
+    for title in ("submitted", "asked", "fetched", "failed", "open"):
+        jobs.add_column(title, justify="right")
+    jobs.add_column("how all jobs stand")
+    for name, facts in result.sources.items():
+        if "submitted" in facts:
+            counts = [facts[key] for key in ("submitted", "polled", "fetched", "failed", "open")]
+            jobs.add_row(name.removesuffix("_jobs"), *(str(count or "·") for count in counts), facts["states"])
+    if jobs.row_count:
+        console.print(jobs)
+    inbox = result.sources.get("inbox_events", {})
+    if inbox.get("looked_at"):
+        done, waiting = inbox["processed"], inbox["waiting"]
+        line = f"Inbox: {inbox['looked_at']} events looked at; processed: {done}; waiting: {waiting}."
+        console.print(line, highlight=False)
 
 
 def status_tables(status: Status) -> list[Table]:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from medscribe_pipeline.errors import ProviderContractError, Rejected
 from medscribe_pipeline.notes import content_hash
 from medscribe_pipeline.providers import askara, audioscribe
-from medscribe_pipeline.providers.wire import source_id_of
+from medscribe_pipeline.providers.wire import reference_id, source_id_of
 from medscribe_pipeline.warehouse.tables import source_records
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def fetch(client: HttpClient, settings: Settings, warehouse: Warehouse, provider
     known = _landed(warehouse, provider, askara.NOTES, named)
     parent_id = known.parent_id if known else None
     note = _ask(askara.NoteSource(client, settings, parent_id), askara.NOTES, named)
-    audio_id = askara.reference_id(note.answer.body.get("audio")) or parent_id
+    audio_id = reference_id(note.answer.body.get("audio")) or parent_id
     if audio_id is None:
         return [note]
     try:

@@ -70,7 +70,9 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
         if value is None:
             return None
         if dialect.name == "sqlite":
-            return datetime.fromisoformat(value)
+            moment = datetime.fromisoformat(value)
+            # SQLite's own CURRENT_TIMESTAMP, the default of rows people insert, is UTC and does not say so.
+            return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
         result: datetime = value
         return result.astimezone(UTC)
 
@@ -378,7 +380,12 @@ scribe_jobs = sa.Table(
     sa.Column("job_key", KEY, primary_key=True, comment="Correlation key and step: `visit-1/listen`."),
     sa.Column("correlation_key", KEY, nullable=False, comment="The visit it works for."),
     sa.Column("step", NAME, nullable=False, comment="What is asked of the provider: listen, transcribe, note, upload."),
-    sa.Column("client_request_id", sa.String(128), nullable=False, comment="Our name for it, derived; the provider gives it back."),
+    sa.Column(
+        "client_request_id",
+        sa.String(128),
+        nullable=False,
+        comment="Our name for it, derived; the provider gives it back.",
+    ),
     sa.Column("request", Json, nullable=False, comment="What to submit. Holds patient data where a note is asked for."),
     sa.Column("request_hash", HASH, nullable=False, comment="Another audio or other options are another job."),
     sa.Column("state", sa.String(16), nullable=False, comment="See providers/jobs.py."),
@@ -404,11 +411,21 @@ inbox = sa.Table(
     metadata,
     sa.Column("account", NAME, primary_key=True),
     sa.Column("provider", NAME, primary_key=True),
-    sa.Column("event_id", KEY, primary_key=True, comment="The event's own id, or a hash of its body: the same event twice is one row."),
+    sa.Column(
+        "event_id",
+        KEY,
+        primary_key=True,
+        comment="The event's own id, or a hash of its body: the same event twice is one row.",
+    ),
     sa.Column("seq", sa.BigInteger, nullable=False, comment="Order of arrival, in commit order."),
     sa.Column("kind", NAME, nullable=False, comment="callback, session, new_note, new_document, document_synchronize."),
     sa.Column("payload", Json, nullable=False, comment="As received. Holds patient data."),
-    sa.Column("verified", sa.Boolean, nullable=False, comment="Whether a signature proved it; else it is asked for again by id."),
+    sa.Column(
+        "verified",
+        sa.Boolean,
+        nullable=False,
+        comment="Whether a signature proved it; else it is asked for again by id.",
+    ),
     sa.Column("received_at", UtcDateTime, nullable=False),
     sa.Column("deliveries", sa.Integer, nullable=False, comment="How often it arrived."),
     sa.Column("attempts", sa.Integer, nullable=False, comment="How often processing was tried."),
