@@ -67,8 +67,13 @@ COLUMNS: Final = tuple(VisitRow.__dataclass_fields__)
 REQUIRED = ("provider", "correlation_key")
 SYSTEMS = ("patient_system", "practitioner_system", "encounter_system")
 TIMES = ("started_at", "ended_at")
+SWITCHES = ("split_by_problem", "diarization")
+YES = frozenset({"true", "yes", "oui", "1"})
+NO = frozenset({"false", "no", "non", "0"})
+SHORT = frozenset({"provider", "language", "template", "section_style", "category"})
+LONG = frozenset({"audio_url", "audio_path"})
 
-MAX_LENGTHS: Final = {column: 64 if column in {"provider", "language", "template"} else 255 for column in COLUMNS}
+MAX_LENGTHS: Final = {column: 64 if column in SHORT else 4096 if column in LONG else 255 for column in COLUMNS}
 """Longest value of each column, in characters: what the table holds."""
 
 # RFC 5646 by shape: a language of two or three letters, then subtags.
@@ -263,7 +268,7 @@ def _unreadable(text: str) -> str | None:
     return None
 
 
-def _value(column: str, value: str, zone: ZoneInfo, known_providers: Collection[str]) -> str | datetime | None:
+def _value(column: str, value: str, zone: ZoneInfo, known_providers: Collection[str]) -> str | datetime | bool | None:
     """A cell checked and converted; `None` for an empty one."""
     if not value:
         if column in REQUIRED:
@@ -275,15 +280,26 @@ def _value(column: str, value: str, zone: ZoneInfo, known_providers: Collection[
         raise _WrongValue(f"is longer than {MAX_LENGTHS[column]} characters")
     if column in TIMES:
         return _instant(value, zone)
+    if column in SWITCHES:
+        return _switch(value)
     if column == "provider":
         value = value.lower()
         if value not in known_providers:
             raise _WrongValue(f"is none of {', '.join(known_providers)}")
     elif column == "language" and not _LANGUAGE.fullmatch(value):
         raise _WrongValue("is not a language tag such as en or fr-FR")
+    elif column == "audio_url" and not _ABSOLUTE_URI.fullmatch(value):
+        raise _WrongValue("is not an absolute URL such as https://recordings.hospital.example/1.wav")
     elif column in SYSTEMS and not _ABSOLUTE_URI.fullmatch(value):
         raise _WrongValue("is not an absolute URI such as https://hospital.example/mrn or urn:oid:1.2.3")
     return value
+
+
+def _switch(value: str) -> bool:
+    word = value.lower()
+    if word not in YES | NO:
+        raise _WrongValue("is neither true nor false")
+    return word in YES
 
 
 def _instant(value: str, zone: ZoneInfo) -> datetime:
