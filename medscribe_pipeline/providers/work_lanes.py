@@ -247,7 +247,10 @@ class PollLane(_Lane):
             return None
         self._charge_retries()
         entry = super().take()
-        self._asked += entry is not None
+        if entry is not None:
+            self._asked += 1
+            if entry.ref.job_key in self._followed and entry.next_poll_at is not None:
+                self._followed[entry.ref.job_key] = entry.next_poll_at
         return entry
 
     def answered(self, entry: Entry, progress: Progress) -> Done:
@@ -263,7 +266,8 @@ class PollLane(_Lane):
         state = None
         if is_news or (entry.expires_at is not None and entry.expires_at <= now):
             state = self._answers.settle(entry, progress, now=now, next_poll_at=next_poll_at)
-        self._follow_on(entry, ended=not is_still_running or state is State.EXPIRED)
+        if not (is_still_running or state is State.READY) or state is State.EXPIRED:
+            self._followed.pop(entry.ref.job_key, None)
         return Done(state, failure_code(progress) if state is State.FAILED else trouble)
 
     def failed(self, entry: Entry, error: BaseException) -> Done:
@@ -277,14 +281,9 @@ class PollLane(_Lane):
                 unheard = isinstance(error, Retriable) and error.status is None
                 if not unheard and self._ledger.expire(connection, entry.ref, now=self._clock()):
                     state = State.EXPIRED
-        self._follow_on(entry, ended=state is State.EXPIRED)
-        return Done(state, code)
-
-    def _follow_on(self, entry: Entry, *, ended: bool) -> None:
-        if ended:
+        if state is State.EXPIRED:
             self._followed.pop(entry.ref.job_key, None)
-        elif entry.ref.job_key in self._followed and entry.next_poll_at is not None:
-            self._followed[entry.ref.job_key] = entry.next_poll_at
+        return Done(state, code)
 
     def _charge_retries(self) -> None:
         """Counts what the client repeated of its own accord: nearly all of it are questions."""

@@ -240,7 +240,7 @@ class _Run:
                 error = unstorable
         self.failures.add(error)
         outcome = lane.failed(entry, error)
-        if outcome.state is None:
+        if outcome.state in (None, State.WANTED):
             self.report.trouble[code_of(error)] += 1
         return outcome
 

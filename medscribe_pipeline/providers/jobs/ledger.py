@@ -213,8 +213,10 @@ class Ledger:
                 "run_id": run_id,
             }
             names = {"account": self._account, "provider": self._provider, "job_key": key}
-            new = connection.execute(insert(scribe_jobs).values(**names, **row).on_conflict_do_nothing())
-            entered += new.rowcount or self._renew(connection, key, row)
+            # RETURNING and not a row count: psycopg has none for an INSERT that meets a conflict.
+            new = insert(scribe_jobs).values(**names, **row).on_conflict_do_nothing().returning(scribe_jobs.c.job_key)
+            is_new = connection.execute(new).first() is not None
+            entered += is_new or self._renew(connection, key, row)
         return entered
 
     def _renew(self, connection: sa.Connection, key: str, row: dict[str, Any]) -> int:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from medscribe_pipeline.errors import MedscribeError
 from medscribe_pipeline.providers.http import HttpClient, Refused
-from medscribe_pipeline.providers.jobs import RESULTS, Ledger, State
+from medscribe_pipeline.providers.jobs import RESULTS, Ledger, State, settle_callback
 from medscribe_pipeline.providers.work import Job, JobSpec, Phase, Progress
 from medscribe_pipeline.providers.work_runner import WorkReport, run_work
 from medscribe_pipeline.settings import JobSettings
@@ -25,7 +25,7 @@ from tests.databases import DAYS, rows_of
 from tests.medscribe_pipeline.providers.scripted_server import FakeClock, Hangup, Reply, Seen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from medscribe_pipeline.providers.records import ManifestVisit
@@ -90,26 +90,27 @@ class Vendor:
     def _tell(self, vendor_id: str) -> Reply:
         self.polls[vendor_id] += 1
         count = self.polls[vendor_id]
+        body: dict[str, Any] = {"status": "done", "text": f"words of {vendor_id.removeprefix('v-')}"}
         match self._fates.get(vendor_id, "lost"):
-            case "never":
-                return _reply({"status": "running"})
-            case "odd":
-                return _reply({"status": "pondering"})
             case "lost":
                 return _reply({}, 404)
             case "broken":
                 return _reply({}, 500)
+            case "never":
+                body = {"status": "running"}
+            case "odd":
+                body = {"status": "pondering"}
             case "fail":
-                return _reply({"status": "failed", "code": "NO_SPEECH"})
+                body = {"status": "failed", "code": "NO_SPEECH"}
             case "gossip":
-                return _reply({"status": "failed", "code": "Mrs Test did not speak"})
+                body = {"status": "failed", "code": "Mrs Test did not speak"}
             case "late" if count == 1:
-                return _reply({"status": "done"})
+                body = {"status": "done"}
             case "nul":
-                return _reply({"status": "done", "text": "a\x00b"})
+                body["text"] = "a\x00b"
             case "ok" | "note" if count == 1:
-                return _reply({"status": "running"})
-        return _reply({"status": "done", "text": f"words of {vendor_id.removeprefix('v-')}"})
+                body = {"status": "running"}
+        return _reply(body)
 
 
 def _reply(body: dict[str, Any], status: int = 200) -> Reply:
@@ -227,6 +228,18 @@ class Shop:
         ):
             return run_work(self.warehouse, self.work, client, settings, worker=worker or own, **facts)
 
+    def call_back(self, fate: str, status: str = "done", *, by: str = "both", **more: Any) -> bool:
+        """A callback about the job of a visit, naming it by our id, by the provider's, or by both."""
+        ours = self.row(fate)["client_request_id"]
+        payload = {"job": f"v-{ours}", "client_request_id": ours, "status": status, "id": f"v-{ours}", **more}
+        if status == "done":
+            payload["text"] = more.get("text", "words by callback")
+        elif status == "done-empty":
+            payload["status"] = "done"
+        for name in {"ours": ("job",), "theirs": ("client_request_id",), "both": ()}[by]:
+            del payload[name]
+        return settle_callback(self.warehouse, self.work, payload, days=DAYS, now=self.clock.now(), run_id="run-2")
+
     def later(self, seconds: float) -> None:
         self.clock.sleep(seconds)
 
@@ -249,8 +262,3 @@ class Shop:
 
 def count(states: dict[str, str], state: State) -> int:
     return sum(each == state for each in states.values())
-
-
-def no_sleep(clock: FakeClock) -> Callable[[float], None]:
-    """A sleep that only moves the clock, for runs that are to end by themselves."""
-    return clock.sleep

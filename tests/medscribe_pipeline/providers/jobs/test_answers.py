@@ -21,19 +21,6 @@ if TYPE_CHECKING:
     from tests.medscribe_pipeline.providers.jobs.job_shop import Shop
 
 
-def call_back(shop: Shop, fate: str, status: str = "done", *, by: str = "both", **more: Any) -> bool:
-    """A callback about the job of a visit, naming it by our id, by the provider's, or by both."""
-    ours = shop.row(fate)["client_request_id"]
-    payload = {"job": f"v-{ours}", "client_request_id": ours, "status": status, "id": f"v-{ours}", **more}
-    if status == "done":
-        payload["text"] = more.get("text", "words by callback")
-    elif status == "done-empty":
-        payload["status"] = "done"
-    for name in {"ours": ("job",), "theirs": ("client_request_id",), "both": ()}[by]:
-        del payload[name]
-    return settle_callback(shop.warehouse, shop.work, payload, days=DAYS, now=shop.clock.now(), run_id="run-2")
-
-
 def texts(shop: Shop) -> list[str]:
     return [row["payload"]["result"]["text"] for row in shop.results()]
 
@@ -68,7 +55,7 @@ def test_a_callback_finds_its_job_by_either_id(shop: Shop, by: str) -> None:
     shop.visit("never")
     shop.run()
 
-    assert call_back(shop, "never", by=by)
+    assert shop.call_back("never", by=by)
 
     assert shop.row("never")["state"] == "fetched"
     assert texts(shop) == ["words by callback"]
@@ -95,11 +82,11 @@ def test_a_callback_about_no_job_of_ours_is_left_for_later(shop: Shop, payload: 
 def test_the_same_result_twice_and_by_poll_after_a_callback_changes_nothing(shop: Shop) -> None:
     shop.visit("ok")
     shop.run()
-    call_back(shop, "ok")
+    shop.call_back("ok")
     before = (shop.row("ok"), shop.results())
     shop.later(100)
 
-    again = call_back(shop, "ok", text="other words")
+    again = shop.call_back("ok", text="other words")
     shop.run()
 
     assert again
@@ -112,7 +99,7 @@ def test_a_result_is_welcome_in_every_state_that_has_none(shop: Shop, state: str
     shop.run()
     shop.change("never", state=state, code="why" if state in ("unknown", "expired", "failed") else None)
 
-    assert call_back(shop, "never")
+    assert shop.call_back("never")
 
     assert shop.row("never")["state"] == "fetched"
     assert (shop.row("never")["code"], texts(shop)) == (None, ["words by callback"])
@@ -121,9 +108,9 @@ def test_a_result_is_welcome_in_every_state_that_has_none(shop: Shop, state: str
 def test_a_failure_after_the_result_is_no_failure(shop: Shop) -> None:
     shop.visit("never")
     shop.run()
-    call_back(shop, "never")
+    shop.call_back("never")
 
-    call_back(shop, "never", "failed", code="NO_SPEECH")
+    shop.call_back("never", "failed", code="NO_SPEECH")
 
     assert shop.row("never")["state"] == "fetched"
 
@@ -132,8 +119,8 @@ def test_a_failure_is_the_providers_word_and_a_sentence_is_not_repeated(shop: Sh
     shop.visit("never", "ok")
     shop.run()
 
-    call_back(shop, "never", "failed", code="NO_SPEECH")
-    call_back(shop, "ok", "failed", code="Mrs Test did not speak")
+    shop.call_back("never", "failed", code="NO_SPEECH")
+    shop.call_back("ok", "failed", code="Mrs Test did not speak")
 
     assert [(shop.row(fate)["state"], shop.row(fate)["code"]) for fate in ("never", "ok")] == [
         ("failed", "NO_SPEECH"),
@@ -146,7 +133,7 @@ def test_a_callback_without_the_result_only_makes_the_question_sooner(shop: Shop
     shop.run()
     shop.vendor.polls[shop.row("late")["vendor_job_id"]] = 1  # The next question gets the result.
 
-    call_back(shop, "late", "done-empty")
+    shop.call_back("late", "done-empty")
     ready = shop.row("late")
     shop.run()
 
@@ -164,7 +151,7 @@ def test_a_result_that_cannot_land_leaves_its_job_as_it_was(shop: Shop) -> None:
         )
 
     with pytest.raises(MedscribeError):
-        call_back(shop, "never")
+        shop.call_back("never")
 
     assert (shop.row("never"), shop.results()) == (before, [])
 
@@ -182,7 +169,7 @@ def test_what_follows_is_wanted_in_the_same_breath(shop: Shop) -> None:
     shop.visit("note")
     shop.run()
 
-    call_back(shop, "note")
+    shop.call_back("note")
 
     note = shop.row("note", NOTE)
     assert (note["state"], note["request"]["text"]) == ("wanted", "words by callback")
@@ -195,7 +182,7 @@ def test_a_result_that_cannot_be_followed_up_lands_and_says_so(shop: Shop, fate:
     shop.visit(fate)
     shop.run()
 
-    call_back(shop, fate)
+    shop.call_back(fate)
 
     assert texts(shop) == ["words by callback"]
     shown = shop.row(fate, "follow_up")
@@ -235,7 +222,7 @@ def test_any_order_of_polls_and_callbacks_lands_at_most_one_result_that_never_ch
             case "poll":
                 shop.run()
             case _:
-                call_back(shop, fate, event, code="NO_SPEECH")
+                shop.call_back(fate, event, code="NO_SPEECH")
         now = [row["payload"]["result"]["text"] for row in shop.results() if row["parent_id"] == f"visit-{fate}"]
         assert now[: len(landed)] == landed
         assert len(now) == (shop.row(fate)["state"] == "fetched")

@@ -13,13 +13,13 @@ from medscribe_pipeline.providers.http import CredentialsError
 from medscribe_pipeline.providers.jobs import State
 from medscribe_pipeline.providers.work_failures import FAILURES_THAT_OPEN, MAX_SUBMISSIONS
 from medscribe_pipeline.providers.work_lanes import poll_interval
-from medscribe_pipeline.providers.work_runner import WorkReport
 from medscribe_pipeline.settings import JobSettings
 from tests.medscribe_pipeline.providers.jobs.job_shop import SETTINGS, Dictaphone, Shop, count
 from tests.medscribe_pipeline.providers.scripted_server import Hangup, Reply, ScriptedServer, Seen, unused_port
 
 if TYPE_CHECKING:
     from medscribe_pipeline.providers.work import Job
+    from medscribe_pipeline.providers.work_runner import WorkReport
 
 
 def test_one_run_waits_for_its_own_jobs_and_brings_all_home(shop_anywhere: Shop) -> None:
