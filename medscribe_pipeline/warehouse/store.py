@@ -204,6 +204,8 @@ def _parse_url(text: str) -> sa.URL:
 
 def _create_engine(url: sa.URL) -> sa.Engine:
     """The engine; nothing is connected yet."""
+    # At DEBUG it prints the rows that queries return; `hide_parameters` hides only what goes in.
+    logging.getLogger("sqlalchemy.engine.Engine").setLevel(logging.WARNING)
     try:
         if url.get_backend_name() != "sqlite":
             return sa.create_engine(
