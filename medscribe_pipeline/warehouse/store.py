@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -29,6 +31,7 @@ SCHEMA_HEAD = "0001"
 BACKENDS = ("sqlite", "postgresql")
 MIGRATION_TIMEOUT_S = 120.0
 BUSY_TIMEOUT_S = 60.0
+POLL_S = 0.01
 # SQLite's own ceiling on bound parameters is 32766 since 3.32; executemany binds one row at a time, `IN` lists do not.
 IN_CHUNK = 1000
 
@@ -201,6 +204,8 @@ def _parse_url(text: str) -> sa.URL:
 
 def _create_engine(url: sa.URL) -> sa.Engine:
     """The engine; nothing is connected yet."""
+    # At DEBUG it prints the rows that queries return; `hide_parameters` hides only what goes in.
+    logging.getLogger("sqlalchemy.engine.Engine").setLevel(logging.WARNING)
     try:
         if url.get_backend_name() != "sqlite":
             return sa.create_engine(
@@ -235,11 +240,25 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     # We say BEGIN ourselves (below): the driver's own transactions start too late for a consistent read.
     connection.isolation_level = None
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
+    _use_wal(cursor)
     # FULL, because a delivery claim must survive a power cut before the request it covers goes out.
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
+
+
+def _use_wal(cursor: Any) -> None:
+    """Switches a new file to WAL, once. SQLite does not wait here for another process that does the same: we do."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() >= deadline:
+                raise
+            time.sleep(POLL_S)
+        else:
+            return
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from assets.partitions import range_tags
+from medscribe_pipeline.cli.runner import QUIET
 from medscribe_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ def run(instance: dg.DagsterInstance, job: str, **how: Any) -> dg.ExecuteInProce
     from medscribe_pipeline.definitions import build_definitions  # noqa: PLC0415 - loads those of the environment
 
     definition = build_definitions(Settings.load()).resolve_job_def(job)
-    return definition.execute_in_process(instance=instance, raise_on_error=False, **how)
+    config = {"loggers": QUIET, **how.pop("run_config", {})}
+    return definition.execute_in_process(instance=instance, raise_on_error=False, run_config=config, **how)
 
 
 def sync(instance: dg.DagsterInstance, *only: str, **config: Any) -> dg.ExecuteInProcessResult:

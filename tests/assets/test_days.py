@@ -161,7 +161,8 @@ def test_a_day_nothing_landed_on_is_built_without_complaint(clinic: Clinic, inst
 def test_without_an_ehr_a_day_is_done_when_its_documents_are(
     empty_clinic: Clinic, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("MEDSCRIBE_EHR_BASE_URL")
+    for name in ("MEDSCRIBE_EHR_BASE_URL", "MEDSCRIBE_EHR_TOKEN"):
+        monkeypatch.delenv(name)
     sync(instance)
     assert due(empty_clinic) == [day.isoformat() for day in DAYS]
 

@@ -124,10 +124,9 @@ def test_sync_for_people_says_what_moved_and_where_the_warehouse_is(
     assert [secret for secret in secrets_of(empty_clinic) if secret in ran.out + ran.err] == []
 
 
-def test_the_run_is_in_the_instance_under_the_home(empty_clinic: Clinic, medscribe: Callable[..., Ran]) -> None:
-    medscribe("sync")
+def test_the_run_is_in_the_instance_under_the_home(clinic: Clinic) -> None:
+    instance = clinic.home / "dagster"
 
-    instance = empty_clinic.home / "dagster"
     assert "telemetry:\n  enabled: false" in (instance / "dagster.yaml").read_text()
     assert list((instance / "history").rglob("*.db"))
 

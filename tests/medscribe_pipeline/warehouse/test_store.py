@@ -347,6 +347,24 @@ def test_another_program_that_holds_the_file_is_named_as_such(
         other.close()
 
 
+def test_a_new_file_that_another_process_writes_at_this_moment_is_waited_for(
+    make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    path = tmp_path / "w.sqlite"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("CREATE TABLE somebody_elses (x)")
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("INSERT INTO somebody_elses VALUES (1)")
+    later = threading.Timer(0.2, other.close)
+    later.start()
+
+    try:
+        with Warehouse.open(make_settings(warehouse_url=f"sqlite:///{path}")) as warehouse:
+            assert warehouse.schema_version() == SCHEMA_HEAD
+    finally:
+        later.join(10)
+
+
 def test_chunks_are_whole_and_in_order() -> None:
     assert [list(chunk) for chunk in in_chunks(range(2500))] == [
         list(range(1000)),
