@@ -31,6 +31,7 @@ __all__ = [
     "read_event",
     "store_event",
     "store_events",
+    "waiting_since",
 ]
 
 KEY_LENGTH = 255
@@ -137,6 +138,13 @@ def open_events(warehouse: Warehouse) -> tuple[int, int]:
     with warehouse.read() as connection:
         count, newest = connection.execute(query).one()
     return count, newest
+
+
+def waiting_since(warehouse: Warehouse) -> datetime | None:
+    """When the event that waits longest arrived; `None` when none waits."""
+    query = sa.select(sa.func.min(inbox.c.received_at)).where(*_open(warehouse))
+    with warehouse.read() as connection:
+        return connection.scalar(query)
 
 
 def oldest_open(warehouse: Warehouse, limit: int) -> list[OpenRow]:
