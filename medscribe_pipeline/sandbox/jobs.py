@@ -50,7 +50,8 @@ class JobBook:
         self._on_finished = on_finished
         self._lock = RLock()
         self._jobs: dict[str, Record] = dict(state.load(self._collection))
-        self._unfinished = {key for key, job in self._jobs.items() if job["left"] > 0}
+        # In the order they were begun, which is the order in which those of equal length end.
+        self._unfinished = {key: None for key, job in self._jobs.items() if job["left"] > 0}
         self._by_request = {job["client_request_id"]: key for key, job in self._jobs.items()}
 
     def __len__(self) -> int:
@@ -66,7 +67,7 @@ class JobBook:
             **fields,
         }
         with self._lock:
-            self._unfinished.add(key)
+            self._unfinished[key] = None
             self._by_request[client_request_id] = key
             self._keep(job)
             return job
@@ -89,7 +90,7 @@ class JobBook:
         """Takes a step in every unfinished job; returns how many ended."""
         with self._lock:
             before = len(self._unfinished)
-            for key in sorted(self._unfinished):
+            for key in list(self._unfinished):
                 self._step(self._jobs[key])
             return before - len(self._unfinished)
 
@@ -122,7 +123,7 @@ class JobBook:
         self._jobs[key] = job
         self._state.save([(self._collection, key, job)])
         if job["left"] == 0 and key in self._unfinished:
-            self._unfinished.discard(key)
+            del self._unfinished[key]
             self._on_finished(job)
         return job
 
