@@ -12,7 +12,6 @@ Source: the vendor's Audio reference (API 1.1.0) and its note-synchronisation an
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -41,6 +40,7 @@ from medscribe_pipeline.providers.pull import (
     items_of,
     land_items,
     retry_waiting,
+    workers,
 )
 from medscribe_pipeline.providers.records import Held, LandedRecord, merged_visit
 from medscribe_pipeline.providers.tokens import WarehouseTokens
@@ -243,7 +243,7 @@ def pull_notes(
         _pull_notes_of(client, audio_id, landing, settings, window, report, clock)
         landing.land([], [], Cursor(None, str(seq)), now=clock())
         on_progress(report)
-    retry_waiting(NoteSource(client, settings), landing, report, clock, settings.askara.connections)
+    retry_waiting(NoteSource(client, settings), landing, report, clock, settings.askara.connections, client.give_up)
     report.complete = True
     landing.record_history(before, now=clock())
     return report
@@ -260,7 +260,7 @@ def _pull_notes_of(
 ) -> None:
     own = settings.askara
     source = NoteSource(client, settings, audio_id)
-    with ThreadPoolExecutor(own.connections) as pool:
+    with workers(own.connections, "detail", client.give_up) as pool:
         for number in range(1, own.max_pages + 1):
             params = [("page", str(number)), ("itemsPerPage", str(own.page_size)), (own.notes_audio_filter, audio_id)]
             answer = client.get_json("/notes", params)
@@ -317,8 +317,9 @@ def _pull_list(
         lag=timedelta(seconds=settings.lag_s),
         clock=clock,
         on_progress=on_progress,
+        give_up=client.give_up,
     )
-    retry_waiting(source, landing, report, clock, own.connections)
+    retry_waiting(source, landing, report, clock, own.connections, client.give_up)
     landing.record_history(before, now=clock())
     return report
 

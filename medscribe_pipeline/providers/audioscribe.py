@@ -129,8 +129,9 @@ def pull_sessions(
         stop_after_known_pages=0 if window.full else own.stop_after_known_pages,
         created_at=source.created_at,
         on_progress=on_progress,
+        give_up=client.give_up,
     )
-    retry_waiting(source, landing, report, clock, own.connections)
+    retry_waiting(source, landing, report, clock, own.connections, client.give_up)
     return report
 
 

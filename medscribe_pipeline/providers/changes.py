@@ -15,13 +15,12 @@ for the record between them. The first text stays until the record's next edit, 
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 from medscribe_pipeline.errors import ProviderContractError
 from medscribe_pipeline.notes import content_hash
-from medscribe_pipeline.providers.pull import SAME_PAGE_TRIES, PullReport, land_items, too_many_pages
+from medscribe_pipeline.providers.pull import SAME_PAGE_TRIES, PullReport, land_items, too_many_pages, workers
 from medscribe_pipeline.warehouse.landing import Cursor
 
 if TYPE_CHECKING:
@@ -53,6 +52,7 @@ def pull_changes(
     lag: timedelta,
     clock: Clock,
     on_progress: Progress = lambda _: None,
+    give_up: Callable[[], None] = lambda: None,
 ) -> PullReport:
     """Reads everything changed since the watermark, oldest change first, moving the watermark page by page.
 
@@ -73,6 +73,7 @@ def pull_changes(
         lag: Distance the watermark keeps to the start of the sync.
         clock: Gives the current time.
         on_progress: Called after each page.
+        give_up: See `pull.workers`.
 
     Raises:
         ProviderContractError: The list does not end, or its pages do not follow each other.
@@ -84,7 +85,7 @@ def pull_changes(
         low = window.since
     report = PullReport(watermark=before)
 
-    with ThreadPoolExecutor(threads, thread_name_prefix="detail") as pool:
+    with workers(threads, "detail", give_up) as pool:
 
         def land(page: Page, cursor: Cursor | None) -> None:
             land_items(page.items, page.sent_at, source, landing, cursor, pool, report, window, clock)

@@ -172,6 +172,10 @@ class HttpClient:
         """Closes the connections."""
         self._lanes.close()
 
+    def give_up(self) -> None:
+        """Lets no request be tried again: what is under way, in whatever thread, ends with its current try."""
+        self._stop.set()
+
     def get_json(self, path: str, params: Sequence[tuple[str, str]] = ()) -> Answer:
         """Reads `path`; see `request` for what it raises."""
         return self.request("GET", path, params=params, repeat=True)

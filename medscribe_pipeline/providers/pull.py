@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
@@ -111,6 +112,26 @@ class PullReport:
     complete: bool = False
 
 
+@contextmanager
+def workers(count: int, name: str, give_up: Callable[[], None]) -> Iterator[ThreadPoolExecutor]:
+    """Threads for requests, all ended when the block is.
+
+    Args:
+        count: How many.
+        name: Prefix of their names.
+        give_up: Called when the block fails or is interrupted, before waiting for them: Ctrl-C must not have to wait
+            until a server that hangs has been asked for the last time.
+    """
+    pool = ThreadPoolExecutor(count, thread_name_prefix=name)
+    try:
+        yield pool
+    except BaseException:
+        give_up()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def items_of(answer: Answer) -> list[Any]:
     """The list in an answer: a bare array, or an object that holds one under `member` (API Platform's JSON-LD).
 
@@ -138,6 +159,7 @@ def pull_pages(
     stop_after_known_pages: int = 0,
     created_at: Callable[[Any], datetime | None] = lambda _: None,
     on_progress: Progress = lambda _: None,
+    give_up: Callable[[], None] = lambda: None,
 ) -> PullReport:
     """Reads numbered pages until an empty one (or none at all) and lands them in order.
 
@@ -153,6 +175,7 @@ def pull_pages(
         stop_after_known_pages: Stop early after this many pages without news; 0 never.
         created_at: Creation time of a list item, for `window`.
         on_progress: Called after each page.
+        give_up: See `workers`.
 
     Raises:
         ProviderContractError: Pages repeat in a circle, or never end.
@@ -161,7 +184,7 @@ def pull_pages(
     seen: set[str] = set()
     previous: str | None = None
     repeats = quiet = 0
-    with ThreadPoolExecutor(threads, thread_name_prefix="pull") as pool:
+    with workers(threads, "pull", give_up) as pool:
         for number, page in _prefetched(fetch, pool, first_page, threads, max_pages):
             current = page
             digest = _digest(current)
@@ -295,12 +318,19 @@ def land_items(
     return landed
 
 
-def retry_waiting(source: Source, landing: Landing, report: PullReport, clock: Clock, threads: int) -> None:
+def retry_waiting(
+    source: Source,
+    landing: Landing,
+    report: PullReport,
+    clock: Clock,
+    threads: int,
+    give_up: Callable[[], None] = lambda: None,
+) -> None:
     """Asks again for records whose details the provider did not give last time; they may not be listed any more."""
     waiting = landing.waiting_for_detail(WAITING_LIMIT)
     if not waiting:
         return
-    with ThreadPoolExecutor(threads, thread_name_prefix="retry") as pool:
+    with workers(threads, "retry", give_up) as pool:
         items = [item for _, item in waiting]
         # Full: a record that landed meanwhile and has not changed since must leave the quarantine as well.
         land_items(items, clock(), source, landing, None, pool, report, Window(full=True), clock)

@@ -11,6 +11,7 @@ import hashlib
 import time
 import uuid
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import sqlalchemy as sa
@@ -22,11 +23,12 @@ from medscribe_pipeline.warehouse.failures import translated
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
-__all__ = ["FileLocks", "Locks", "PostgresLocks"]
+__all__ = ["WORKER", "FileLocks", "Locks", "PostgresLocks"]
 
 POLL_S = 0.05
+WORKER = "worker:"
+"""Begins the names of locks that stand for a living worker."""
 
 
 class Locks(Protocol):
@@ -52,7 +54,7 @@ class FileLocks:
     """Locks as files beside an embedded warehouse: for all processes of one machine.
 
     Args:
-        directory: Where the lock files live; made on first use. The files stay, they are empty.
+        directory: Where the lock files live; made on first use. They are empty, and stay, but for those of workers.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -72,10 +74,15 @@ class FileLocks:
             yield
         finally:
             lock.release()
+            if name.startswith(WORKER):
+                # Nobody will ever hold it again. Other files stay: somebody may be about to lock the same one.
+                Path(lock.lock_file).unlink(missing_ok=True)
 
     def is_free(self, name: str) -> bool:
         """See `Locks.is_free`."""
         lock = self._lock(name)
+        if not Path(lock.lock_file).exists():
+            return True
         try:
             lock.acquire(timeout=0)
         except Timeout:

@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from medscribe_pipeline.errors import ConfigError
 from medscribe_pipeline.notes import canonical_json
 from medscribe_pipeline.warehouse.failures import translated
-from medscribe_pipeline.warehouse.locks import FileLocks, Locks, PostgresLocks, new_worker_name
+from medscribe_pipeline.warehouse.locks import WORKER, FileLocks, Locks, PostgresLocks, new_worker_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -114,12 +114,12 @@ class Warehouse:
     def worker(self) -> Iterator[str]:
         """A name under which rows may be claimed, alive (see `is_alive`) for as long as the block runs."""
         name = new_worker_name()
-        with self.locks.hold(f"worker:{name}", 0):
+        with self.locks.hold(f"{WORKER}{name}", 0):
             yield name
 
     def is_alive(self, worker: str) -> bool:
         """Whether the worker of that name still runs, on this machine or (PostgreSQL) on another."""
-        return not self.locks.is_free(f"worker:{worker}")
+        return not self.locks.is_free(f"{WORKER}{worker}")
 
     def schema_version(self) -> str | None:
         """The migration the database stands at; `None` for an empty database."""
