@@ -78,6 +78,7 @@ class Outbox:
         self._lock = RLock()
         self._one_at_a_time = Lock()
         self.targets = {"nabla": options.nabla_url, "audioscribe": options.audioscribe_url}
+        self._is_closing = False
         self._client: httpx.Client | None = None
         self._waiting: dict[str, Record] = dict(state.load("outbox"))
         self._number = max((int(key) for key in self._waiting), default=0)
@@ -134,12 +135,15 @@ class Outbox:
                 batch = [item for item in self._waiting.items() if subject in (None, item[1]["subject"])]
             batch.sort(key=lambda item: int(item[0]), reverse=self._options.newest_first)
             for key, message in batch:
+                if self._is_closing:
+                    break
                 outcome = self._try(key, message)
                 counts[outcome] += 1
         return counts
 
     def close(self) -> None:
-        """Ends open connections."""
+        """Ends open connections, once the message under way is settled; the others go on waiting."""
+        self._is_closing = True
         with self._one_at_a_time:
             if self._client is not None:
                 self._client.close()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -129,6 +130,26 @@ def test_the_order_can_be_turned_round(make: Callable[..., Outbox], receiver: Re
     outbox.deliver()
 
     assert receiver.bodies == list(range(11, -1, -1))
+
+
+def test_the_end_does_not_wait_for_everything(make: Callable[..., Outbox], receiver: Receiver) -> None:
+    outbox = make()
+    for n in range(20):
+        outbox.put("nabla", receiver.url, n, subject="a")
+    ending: list[threading.Thread] = []
+
+    def end_it() -> None:
+        ending.append(threading.Thread(target=outbox.close))
+        ending[-1].start()
+
+    receiver.on_request = end_it
+
+    outbox.deliver()
+    for thread in ending:
+        thread.join(5)
+
+    assert 1 <= len(receiver.bodies) < 20
+    assert outbox.waiting() == 20 - len(receiver.bodies)
 
 
 def test_what_waits_outlives_a_restart(make: Callable[..., Outbox], receiver: Receiver, tmp_path: Path) -> None:
