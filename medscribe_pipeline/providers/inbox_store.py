@@ -144,7 +144,8 @@ def waiting_since(warehouse: Warehouse) -> datetime | None:
     """When the event that waits longest arrived; `None` when none waits."""
     query = sa.select(sa.func.min(inbox.c.received_at)).where(*_open(warehouse))
     with warehouse.read() as connection:
-        return connection.scalar(query)
+        since: datetime | None = connection.scalar(query)
+    return since
 
 
 def oldest_open(warehouse: Warehouse, limit: int) -> list[OpenRow]:

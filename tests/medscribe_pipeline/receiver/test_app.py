@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 CALLBACK = {"id": "j-1", "client_request_id": "c-1", "status": "succeeded", "payload": {"transcript": []}}
 SESSION = {"id": 7, "title": f"Test {CANARY}", "note": "text", "createdAt": "2026-03-02T09:00:00Z"}
-ASKARA = {
+ASKARA: dict[str, Any] = {
     "events": [
         {"id": "n-1", "resource_type": "note", "action": "new_note", "metadata": {"note": {"uuid": "n-1"}}},
         {"id": "d-1", "resource_type": "document", "action": "new_document"},

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from medscribe_pipeline.errors import MedscribeError
-from medscribe_pipeline.providers.inbox_store import Event
+from medscribe_pipeline.providers.inbox_store import Event, store_events
 from medscribe_pipeline.receiver import writer
 from medscribe_pipeline.receiver.writer import UNUSABLE, EventWriter, hurry
 from medscribe_pipeline.warehouse.tables import inbox
@@ -49,7 +49,6 @@ class Gate:
         self.batches: list[int] = []
         self.reached = threading.Event()
         self.opened = threading.Event()
-        store = writer.store_events
 
         def gated(warehouse: Warehouse, events: Sequence[Event], *, now: datetime) -> list[bool]:
             self.batches.append(len(events))
@@ -57,7 +56,7 @@ class Gate:
             assert self.opened.wait(10)
             if refuse in {each.event_id for each in events}:
                 raise MedscribeError("A statement failed", code="warehouse_statement")
-            return store(warehouse, events, now=now)
+            return store_events(warehouse, events, now=now)
 
         monkeypatch.setattr(writer, "store_events", gated)
 
