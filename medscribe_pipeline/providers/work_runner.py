@@ -127,7 +127,10 @@ def run_work(
             All of these carry the counts of the run in their context, and whatever was settled before stays settled.
     """
     report = WorkReport(work.name)
-    entered = enrol(warehouse, work, clock=clock, run_id=run_id, limit=settings.jobs_per_run)
+    started_at = clock()
+    # At most half the time for enrolling: local recordings are read for it.
+    half_time = started_at + timedelta(seconds=run_for_s / 2)
+    entered = enrol(warehouse, work, clock=clock, run_id=run_id, limit=settings.jobs_per_run, until=half_time)
     report.enrolled = entered["wanted"]
     checkpoint("enrolled")
     ledger = Ledger(warehouse, work.name)
@@ -147,7 +150,7 @@ def run_work(
         sleep=sleep,
         checkpoint=checkpoint,
         on_progress=on_progress,
-        until=clock() + timedelta(seconds=run_for_s),
+        until=started_at + timedelta(seconds=run_for_s),
         patience_s=wait_s,
     )
     run.go()

@@ -52,7 +52,8 @@ WISH = (
 )
 """Columns of `visits` that make another job when they change. Who and when may be corrected at any time."""
 
-BATCH = 500
+BATCH = 100
+ROWS_AHEAD = 1000
 
 log = logging.getLogger(__name__)
 
@@ -77,8 +78,17 @@ def enrol(
     clock: Callable[[], datetime],
     run_id: str | None,
     limit: int,
+    until: datetime,
 ) -> Counter[str]:
     """Enters the jobs of up to `limit` visits that have none for what they ask now.
+
+    Args:
+        warehouse: Visits and ledger.
+        work: The provider; it may read a recording from end to end to say what is wanted.
+        clock: The current time, aware UTC.
+        run_id: The run this is part of.
+        limit: Most visits, those that were refused before not counted.
+        until: No further batch is begun after this time: what is enrolled is to be submitted too.
 
     Returns:
         How many jobs were entered (`wanted`), and how many visits refused (`refused`).
@@ -86,6 +96,8 @@ def enrol(
     counts: Counter[str] = Counter()
     for batch in in_chunks(_due(warehouse, work.name, limit), BATCH):
         counts += _enrol_batch(warehouse, work, batch, clock(), run_id)
+        if clock() >= until:
+            break
     return counts
 
 
@@ -109,7 +121,7 @@ def _due(warehouse: Warehouse, provider: str, limit: int) -> list[_Due]:
         .where(*_with_recording(warehouse, provider))
         .order_by(visits.c.correlation_key)
         # A manifest may have any number of rows: they are looked at one after the other.
-        .execution_options(yield_per=BATCH)
+        .execution_options(yield_per=ROWS_AHEAD)
     )
     due: list[_Due] = []
     fresh = 0

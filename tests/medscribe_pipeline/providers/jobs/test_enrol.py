@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from tests.medscribe_pipeline.providers.jobs.job_shop import Shop
 
 
-def enrol_all(shop: Shop, limit: int = 100) -> Counter[str]:
-    return enrol(shop.warehouse, shop.work, clock=shop.clock.now, run_id="run-1", limit=limit)
+def enrol_all(shop: Shop, limit: int = 100, time_s: float = 60) -> Counter[str]:
+    until = shop.clock.now() + timedelta(seconds=time_s)
+    return enrol(shop.warehouse, shop.work, clock=shop.clock.now, run_id="run-1", limit=limit, until=until)
 
 
 def test_rows_of_a_file_and_rows_of_sql_become_jobs_once(shop_anywhere: Shop) -> None:
@@ -193,12 +194,22 @@ def test_a_key_as_long_as_its_column_has_a_job_and_a_result(shop_anywhere: Shop)
     assert (len(result["source_id"]) <= 255, result["parent_id"]) == (True, "k" * 255)
 
 
-def test_thousands_of_visits_are_enrolled_in_batches_and_looked_through_quickly(shop: Shop) -> None:
+def insert_many(shop: Shop, number: int) -> None:
     row = {"account": "default", "provider": NAME, "imported_at": shop.clock.now() - timedelta(days=1)}
-    many = [{**row, "correlation_key": f"v{n}", "audio_url": f"https://ward.example/{n}/ok"} for n in range(1201)]
+    many = [{**row, "correlation_key": f"v{n}", "audio_url": f"https://ward.example/{n}/ok"} for n in range(number)]
     with shop.warehouse.begin() as connection:
         connection.execute(sa.insert(visits), many)
+
+
+def test_thousands_of_visits_are_enrolled_once(shop: Shop) -> None:
+    insert_many(shop, 1201)
 
     counts = [enrol_all(shop, limit=10_000), enrol_all(shop, limit=10_000)]
 
     assert counts == [{"wanted": 1201}, {}]
+
+
+def test_enrolling_ends_in_time_and_goes_on_in_the_next_run(shop: Shop) -> None:
+    insert_many(shop, 150)
+
+    assert [enrol_all(shop, limit=1000, time_s=0)["wanted"] for _ in range(3)] == [100, 50, 0]

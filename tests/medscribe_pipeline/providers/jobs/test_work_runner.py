@@ -185,7 +185,7 @@ def test_refused_credentials_end_the_run_and_nothing_is_lost(shop: Shop) -> None
 
     assert count(shop.states(), State.WANTED) == 10
     assert shop.vendor.submissions.total() <= 2
-    assert caught.value.context["submitted"] <= 2
+    assert caught.value.context["submitted"] in (1, 2)
     assert {shop.row("forbidden")["submissions"], shop.row("0/forbidden")["submissions"]} == {0}
 
 
