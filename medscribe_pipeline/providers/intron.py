@@ -212,7 +212,7 @@ def to_notes(record: LandedRecord, settings: Settings) -> tuple[ScribeNote, ...]
     state = NoteState.VALIDATED if settings.intron.reviewed else NoteState.DRAFT
     asked = landed.request.fields.get("use_language_asr_input")
     language = (record.visit.language if record.visit else None) or asked
-    created_at = visit.ended_at or visit.started_at or getattr(record, "fetched_at", None)
+    created_at = visit.ended_at or visit.started_at or record.fetched_at
     notes: list[ScribeNote] = []
     for kind, value in documents.items():
         template = "SOAP" if kind == "note" else None

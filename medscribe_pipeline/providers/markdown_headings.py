@@ -5,7 +5,7 @@ Headings are, the weightiest first:
 
 1. `#` to `######`, and lines underlined with `=` or `-`;
 2. bold lines of their own at the beginning of a paragraph, and known spellings in bold (`**Plan:** rest`);
-3. known spellings that lead into text after a colon, or stand alone at the beginning of a paragraph;
+3. known spellings that lead into text after a colon, or stand alone at the beginning of a paragraph or in capitals;
 4. known spellings in any of these shapes at the beginning of an item of a top-level list.
 
 What only leads into text (2 to 4) and is weaker than a heading above it that holds such parts of its own is text there:
@@ -17,7 +17,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from medscribe_pipeline.providers.headings import MAX_MARKDOWN_TITLE, MAX_TITLE, SENTENCE, fold
+from medscribe_pipeline.providers.headings import (
+    LONGEST_ACRONYM,
+    MAX_MARKDOWN_TITLE,
+    MAX_TITLE,
+    SENTENCE,
+    fold,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -138,7 +144,7 @@ class _Finder:
             return
         above = self._above(_BOLD if lead.marked else _PLAIN)
         if above is None or lead.key in FINDINGS:
-            is_heading = lead.marked or lead.colon or first_of is not None
+            is_heading = lead.marked or lead.colon or first_of is not None or self._in_capitals(lead, number)
         elif not lead.marked:
             is_heading = False
         else:
@@ -146,6 +152,10 @@ class _Finder:
             is_heading = not lead.rest or begins_next_part or above.key not in FINDINGS | PLANS
         if is_heading:
             self._add(lead, _BOLD if lead.marked else _PLAIN, number, number + 1)
+
+    def _in_capitals(self, lead: _Lead, number: int) -> bool:
+        """Whether a title stands out by its capitals: no acronym, and not below a line in capitals itself."""
+        return _is_shouted(lead.title) and not _is_shouted(self._lines[number - 1])
 
     def _add(self, lead: _Lead, rank: int, start: int, end: int, *, indent: int = 0, item_end: int = 0) -> None:
         known = self._spelling(lead.title) is not None
@@ -221,6 +231,11 @@ def _is_bold_title(inline: Token) -> bool:
     return 0 < len(title) <= MAX_TITLE and title[0].isalnum() and SENTENCE.isdisjoint(title) and ":" not in title[:-1]
 
 
+def _is_shouted(line: str) -> bool:
+    """Whether a line is in capitals and not only because it is short (`T 38`, `CAT`)."""
+    return line.isupper() and sum(map(str.isalpha, line)) > LONGEST_ACRONYM
+
+
 def _plain(title: str) -> str:
     """A title without the marks around it; those inside stay."""
     return title.strip("*_: ")
@@ -233,7 +248,9 @@ def _unnumbered(title: str) -> str:
     is_number = number.isdigit() or len(number) == 1 or (number != "" and set(number) <= set("IVX"))
     if not is_number or (number == first and not rest.startswith(("-", "–", "—"))):
         return ""
-    return rest.lstrip("-–— ")
+    rest = rest.lstrip("-–— ")
+    # A single letter is no title after another: `S: a` is a sentence.
+    return rest if len(rest) > 1 else ""
 
 
 def outdented(line: str, heading: MarkdownHeading, number: int) -> str:

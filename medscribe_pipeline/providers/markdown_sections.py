@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from markdown_it import MarkdownIt
 
 from medscribe_pipeline.notes import NoteSection
-from medscribe_pipeline.providers.headings import Headings, load_headings, split_sections
+from medscribe_pipeline.providers.headings import Headings, load_headings
 from medscribe_pipeline.providers.markdown_headings import (
     FINDINGS,
     PLANS,
@@ -35,6 +35,8 @@ from medscribe_pipeline.providers.markdown_headings import (
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from markdown_it.token import Token
 
 __all__ = ["known_headings", "split_markdown"]
 
@@ -66,11 +68,9 @@ def split_markdown(text: str, *, soap: bool = False) -> tuple[NoteSection, ...]:
     [('SOAP_SUBJECTIVE', 'Subjective', 'cough'), ('SOAP_OBJECTIVE', 'Objective', '- T 38')]
     """
     text = "\n".join(_LINE_END.split(text))
-    tokens = _PARSER.parse(text)
-    if len(tokens) == 1 and tokens[0].type == "fence" and tokens[0].info.strip().lower() in _WRAPPERS:
-        text = tokens[0].content
-        tokens = _PARSER.parse(text)
-    lines = text.split("\n")
+    tokens, lines = _PARSER.parse(text), text.split("\n")
+    if _is_wrapped(tokens, lines):
+        tokens, lines = _PARSER.parse(tokens[0].content), tokens[0].content.split("\n")
     table = known_headings()
     found = find_headings(tokens, lines, table.known)
     if not _is_soap(found):
@@ -79,11 +79,19 @@ def split_markdown(text: str, *, soap: bool = False) -> tuple[NoteSection, ...]:
         found = with_letters if _is_soap(with_letters) else found
     if soap or _is_soap(found):
         found = [replace(heading, key=table.replaced_in_soap.get(heading.key or "", heading.key)) for heading in found]
-    if not found:
-        return split_sections(text)
     found = _without_findings(found, lines)
     breaks = {token.map[0] for token in tokens if token.type == "hr" and token.level == 0 and token.map}
     return _assemble(["" if index in breaks else line for index, line in enumerate(lines)], found)
+
+
+def _is_wrapped(tokens: Sequence[Token], lines: Sequence[str]) -> bool:
+    """Whether the whole document stands in one fence, as models like to answer."""
+    if len(tokens) != 1 or tokens[0].type != "fence" or tokens[0].map is None:
+        return False
+    start, end = tokens[0].map
+    # Link definitions have no token.
+    is_whole = not any(line.strip() for line in (*lines[:start], *lines[end:]))
+    return is_whole and tokens[0].info.strip().lower() in _WRAPPERS
 
 
 def _is_soap(found: Sequence[MarkdownHeading]) -> bool:
