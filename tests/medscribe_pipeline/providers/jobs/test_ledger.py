@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -178,3 +180,13 @@ def test_a_key_fits_its_column(length: int) -> None:
 
     assert len(keys) == 3
     assert max(map(len, keys)) <= 255
+
+
+def test_the_documented_picture_shows_allowed_moves_and_every_move() -> None:
+    page = (Path(__file__).parents[4] / "docs" / "jobs.md").read_text(encoding="utf-8")
+    arrows = re.findall(r"^    (\w+) --> (\w+): (\w+)", page, re.MULTILINE)
+
+    assert {name for _, _, name in arrows} == set(MOVES)
+    for source, target, name in arrows:
+        assert (State(source) in MOVES[name].sources, MOVES[name].target) == (True, State(target))
+    assert {f"`{state}`" for state in State} <= set(re.findall(r"^\| (`\w+`) \|", page, re.MULTILINE))
