@@ -165,6 +165,8 @@ class _Run:
                     self._report.processed["settled" if believed else "asked_again"] += 1
             except MedscribeError as error:
                 self._failed(row, error)
+            except Exception as error:  # noqa: BLE001  # one event that trips us must not stop the others
+                self._failed(row, _internal(error))
 
     def _settle(self, row: OpenRow, work: nabla.Nabla, payload: Any) -> bool:
         now = self._clock()
@@ -196,8 +198,8 @@ class _Run:
                 ThreadPoolExecutor(width, thread_name_prefix="inbox") as pool,
             ):
                 self._follow(wanted, client, pool, width)
-        except ConfigError as error:
-            # No credentials. One event carries the code; the others of this provider are not even tried.
+        except MedscribeError as error:
+            # No credentials, as a rule. One event carries the code; the others of this provider are not even tried.
             self._failed(wanted[0][0], error)
 
     def _follow(
@@ -222,6 +224,8 @@ class _Run:
                     failures += 1
                     if failures >= FAILURES_IN_A_ROW or isinstance(error, Deferred | ConfigError):
                         return
+                except Exception as error:  # noqa: BLE001  # one event that trips us must not stop the others
+                    self._failed(row, _internal(error))
                 else:
                     failures = 0
 
@@ -257,7 +261,8 @@ class _Run:
     def _failed(self, row: OpenRow, error: MedscribeError) -> None:
         if error.code == "warehouse":
             raise error
-        log.warning("Event waits: provider=%s kind=%s code=%s", row.key.provider, row.kind, error.code)
+        cause = error.context.get("cause", "")
+        log.warning("Event waits: provider=%s kind=%s code=%s %s", row.key.provider, row.kind, error.code, cause)
         self._later(row, error.code)
 
     def _later(
@@ -274,6 +279,11 @@ class _Run:
         with self._warehouse.begin() as connection:
             conclude(connection, self._warehouse, row.key, code=code, now=self._clock())
         self._report.refused[code] += 1
+
+
+def _internal(error: Exception) -> MedscribeError:
+    """An error nobody expected, without its text: that may quote the event."""
+    return MedscribeError("An event could not be processed", code="internal", context={"cause": type(error).__name__})
 
 
 class _Joined(Warehouse):

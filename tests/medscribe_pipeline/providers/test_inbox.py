@@ -414,8 +414,8 @@ def test_the_archived_api_has_nothing_but_its_callback(pushed: Pushed) -> None:
 # Whatever dies when
 
 
-class PowerCutError(Exception):
-    pass
+class PowerCut(BaseException):
+    """Like an interrupt: nobody may take it for a failure of the event."""
 
 
 @pytest.mark.parametrize("point", ["fetched", "landed", "processed"])
@@ -424,9 +424,9 @@ def test_an_event_and_its_mark_are_one_transaction(anywhere: Pushed, point: str)
 
     def cut(name: str) -> None:
         if name == point:
-            raise PowerCutError
+            raise PowerCut
 
-    with pytest.raises(PowerCutError):
+    with pytest.raises(PowerCut):
         anywhere.process(checkpoint=cut)
     done = point == "processed"
     assert (len(anywhere.landed()), anywhere.events()[0]["processed_at"] is not None) == (int(done), done)
@@ -457,6 +457,29 @@ def test_a_process_that_dies_loses_nothing_and_lands_nothing_twice(
     # One number for each event and each landed record: nothing was landed, lost and landed again.
     assert [row["value"] for row in rows_of(pushed.warehouse, change_counter)] == [3 + 4]
     assert pushed.job_of().state == State.FETCHED
+
+
+@pytest.mark.parametrize("point", ["fetched", "landed"])
+def test_an_event_that_trips_us_does_not_stop_the_others(
+    pushed: Pushed, point: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    pushed.new_note()
+    pushed.session()
+    pushed.job()
+    pushed.callback()
+    reached: list[str] = []
+
+    def trip(name: str) -> None:
+        reached.append(name)
+        if reached.count(point) == 1 and name == point:
+            raise LookupError("qxcanary")
+
+    report = pushed.process(checkpoint=trip)
+
+    assert (dict(report.processed), dict(report.waiting)) == ({"landed": 1, "settled": 1}, {"internal": 1})
+    assert "LookupError" in caplog.text
+    assert "qxcanary" not in caplog.text
+    assert dict(pushed.process().processed) == {"landed": 1}
 
 
 def test_a_warehouse_that_fails_ends_the_run(pushed: Pushed) -> None:
