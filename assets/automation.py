@@ -35,17 +35,18 @@ def work_job(provider: str) -> str:
 
 
 def jobs(settings: Settings) -> list[UnresolvedAssetJobDefinition]:
-    """`sync` pulls all streams (where there are any); `build_days` maps, builds and delivers visit days."""
+    """`sync` asks all providers, others a part of them; `build_days` maps, builds and delivers visit days."""
     stages = [NOTES, COMPOSITIONS, DOCUMENT_REFERENCES, *([DELIVERIES] if settings.ehr.enabled else [])]
     build = dg.define_asset_job(
         BUILD_JOB,
         selection=dg.AssetSelection.assets(*stages),
         description="Notes, FHIR documents and deliveries of one visit day or a range of them.",
     )
-    keys = [*source_keys(settings), *work_keys(settings)]
+    if not settings.providers:
+        return [build]
     pull = dg.define_asset_job(
         SYNC_JOB,
-        selection=dg.AssetSelection.assets(*keys),
+        selection=dg.AssetSelection.assets(*source_keys(settings), *work_keys(settings)),
         description="Pulls what changed from every configured provider, brings jobs forward, heeds the inbox.",
     )
     inbox = dg.define_asset_job(
@@ -137,7 +138,8 @@ def due_jobs_sensor(settings: Settings, provider: str) -> dg.SensorDefinition:
 
 def sensors(settings: Settings) -> list[dg.SensorDefinition]:
     """All sensors: changed days, the inbox, and due jobs of each provider that works on order."""
-    return [changed_days, inbox_sensor, *(due_jobs_sensor(settings, name) for name in working(settings))]
+    inbox = [inbox_sensor] if settings.providers else []
+    return [changed_days, *inbox, *(due_jobs_sensor(settings, name) for name in working(settings))]
 
 
 def _attempt(now: datetime) -> int:

@@ -39,13 +39,15 @@ def working(settings: Settings) -> list[str]:
 
 
 def work_keys(settings: Settings) -> list[dg.AssetKey]:
-    """Keys of the job assets of the configured providers, and of the inbox."""
-    return [*(source_key(name, JOBS) for name in working(settings)), dg.AssetKey(INBOX)]
+    """Keys of the job assets of the configured providers, and of the inbox; none without any provider."""
+    inbox = [dg.AssetKey(INBOX)] if settings.providers else []
+    return [*(source_key(name, JOBS) for name in working(settings)), *inbox]
 
 
 def work_assets(settings: Settings) -> list[dg.AssetsDefinition]:
-    """One asset for each provider that works on order, and the inbox."""
-    return [*(_jobs_asset(settings, PROVIDERS[name]) for name in working(settings)), _inbox_asset(settings)]
+    """One asset for each provider that works on order, and the inbox of all providers."""
+    inbox = [_inbox_asset(settings)] if settings.providers else []
+    return [*(_jobs_asset(settings, PROVIDERS[name]) for name in working(settings)), *inbox]
 
 
 def _jobs_asset(settings: Settings, provider: Provider) -> dg.AssetsDefinition:
