@@ -109,6 +109,8 @@ def status(
     for cursor in found.cursors:
         mark = cursor.watermark.isoformat(timespec="seconds") if cursor.watermark else "-"
         console.print(f"{cursor.provider} {cursor.stream}: read up to {mark}", highlight=False)
+    if found.open_events:
+        console.print(f"{found.open_events} events wait in the inbox: run `medscribe sync`.", highlight=False)
     if found.days_due:
         console.print(
             f"{found.days_due} of {found.days} visit days are out of date: run `medscribe sync`.", highlight=False

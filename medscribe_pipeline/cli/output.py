@@ -81,12 +81,13 @@ def status_json(status: Status) -> dict[str, Any]:
     """The status as plain JSON values; composite keys are joined with a dot."""
 
     def flat(counter: Any) -> dict[str, int]:
-        return {".".join(key) if isinstance(key, tuple) else str(key): count for key, count in counter.items()}
+        return {".".join(filter(None, key)) if isinstance(key, tuple) else str(key): n for key, n in counter.items()}
 
     return {
         "account": status.account,
         "days": status.days,
         "days_due": status.days_due,
+        "open_events": status.open_events,
         "providers": {
             name: {
                 "landed": flat(each.landed),
@@ -97,6 +98,8 @@ def status_json(status: Status) -> dict[str, Any]:
                 "held": flat(each.held),
                 "rejected": flat(each.rejected),
                 "quarantined": flat(each.quarantined),
+                "jobs": flat(each.jobs),
+                "refused": flat(each.refused),
             }
             for name, each in status.providers.items()
         },
@@ -182,6 +185,11 @@ def status_tables(status: Status) -> list[Table]:
         main.add_row(title, *(str(value) if value else "·" for value in values))
 
     each = [status.providers[name] for name in names]
+    if any(p.jobs for p in each):
+        row("jobs", [p.jobs.total() for p in each])
+        for state in JOB_STATES:
+            if any(p.jobs_in(state) for p in each):
+                row(f"  {state}", [p.jobs_in(state) for p in each])
     row("records landed", [p.landed.total() for p in each])
     row("  of them no note (yet)", [p.held_records.total() for p in each])
     row("notes", [p.notes.total() for p in each])
@@ -205,11 +213,20 @@ def status_tables(status: Status) -> list[Table]:
             *(("document held", code, count) for code, count in p.held.items()),
             *(("document rejected by the EHR", code, count) for code, count in p.rejected.items()),
             *((f"quarantined ({stage})", code, count) for (stage, code), count in p.quarantined.items()),
+            *((f"job {state}", code, n) for (state, code), n in p.jobs.items() if state in JOBS_THAT_STOPPED),
+            *((f"{WANTED.get(wanted, wanted)} refused", code, count) for (wanted, code), count in p.refused.items()),
         ]
         for what, code, count in sorted(rows):
             why.add_row(p.provider, what, REASONS.get(code, code), str(count))
     return [main, why] if why.row_count else [main]
 
+
+JOB_STATES = ("wanted", "submitting", "running", "ready", "failed", "expired", "cancelled", "unknown")
+"""In the order of a job's life; `fetched` is what the line above them is mostly made of."""
+
+JOBS_THAT_STOPPED = ("failed", "expired", "unknown")
+
+WANTED = {"follow_up": "next job"}
 
 REASONS = {
     "archived_without_note": "archived before a note was written",
@@ -225,5 +242,20 @@ REASONS = {
     "changed_in_ehr": "somebody changed it in the EHR since",
     "wire_model": "a field has the wrong type or is missing",
     "no_id": "the record has no id",
+    "worker_died": "the run died while it was sent",
+    "timeout": "no answer in time",
+    "disconnected": "the connection broke before an answer",
+    "no_result": "no end within JOB_EXPIRES_AFTER_S",
+    "gone": "the provider knows nothing of it",
+    "provider_failure": "the provider gave it up, without a reason we can show",
+    "no_recording": "the visit names no recording",
+    "audio_path": "this provider takes no local files: give an audio_url",
+    "audio_missing": "the audio file is not there",
+    "audio_folder": "no audio folder is set",
+    "audio_outside": "the audio file is not in the audio folder",
+    "audio_type": "the audio file is of no type the provider takes",
+    "audio_too_large": "the audio file is too large",
+    "audio_url_private": "the audio URL leads to a private address",
+    "audio_url_scheme": "the audio URL must begin with https://",
 }
 """What the codes of the ledger and the quarantine mean; a code that is not here is shown as it is."""
