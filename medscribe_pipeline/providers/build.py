@@ -70,7 +70,9 @@ def mapping_fingerprint(settings: Settings) -> str:
         headings_version(),
         settings.timezone,
         settings.fhir_base_uri,
-        [settings.audioscribe.reviewed, settings.nabla.reviewed, settings.intron.reviewed, settings.nabla.make_notes],
+        # Only providers that cannot tell what was signed off are told by a setting.
+        [getattr(getattr(settings, provider), "reviewed", None) for provider in PROVIDERS],
+        settings.nabla.make_notes,
         systems,
     ]
     return content_hash(facts)[:16]

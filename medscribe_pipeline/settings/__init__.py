@@ -110,8 +110,9 @@ class Settings(BaseSettings):
 
     @property
     def providers(self) -> tuple[str, ...]:
-        """Names of the providers that have credentials, in the order they are synced."""
-        return tuple(name for name in ("askara", "audioscribe", "nabla", "intron") if getattr(self, name).enabled)
+        """Names of the providers that have credentials, in the order of the fields above, which is that of syncing."""
+        groups = ((name, getattr(self, name)) for name in type(self).model_fields)
+        return tuple(name for name, own in groups if isinstance(own, ProviderSettings) and own.enabled)
 
     def identifier_system(self, provider: str, kind: str) -> str:
         """The identifier system of a provider's `patient`, `practitioner` or `encounter` ids, as the EHR knows it."""
@@ -138,17 +139,9 @@ class Settings(BaseSettings):
 
 def _as_config_error(error: ValidationError) -> ConfigError:
     """Turns pydantic's report into one message; `error.title` is the class, whose prefix names the variable."""
+    groups = [field.annotation for field in Settings.model_fields.values()]
     classes: dict[str, type[BaseSettings]] = {
-        cls.__name__: cls
-        for cls in (
-            Settings,
-            AskaraSettings,
-            AudioScribeSettings,
-            NablaSettings,
-            IntronSettings,
-            EhrSettings,
-            ReceiverSettings,
-        )
+        cls.__name__: cls for cls in (Settings, *groups) if isinstance(cls, type) and issubclass(cls, BaseSettings)
     }
     prefix = str(classes[error.title].model_config.get("env_prefix", PREFIX)) if error.title in classes else PREFIX
     problems = []

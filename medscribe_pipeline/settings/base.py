@@ -78,6 +78,11 @@ class ProviderSettings(HttpSettings):
         None, description="The same for encounter ids given in the visits manifest. Default: a system of the project."
     )
 
+    @property
+    def enabled(self) -> bool:
+        """Whether any credential is set; which those are, each provider says for itself."""
+        return False
+
 
 class JobSettings(ProviderSettings):
     """What providers share that work on order: something is submitted, and asked after until it is done."""
