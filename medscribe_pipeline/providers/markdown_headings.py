@@ -4,7 +4,8 @@ A parser decides what is a heading, a paragraph, a list or code; the spellings o
 Headings are, the weightiest first:
 
 1. `#` to `######`, and lines underlined with `=` or `-`;
-2. bold lines of their own at the beginning of a paragraph, and known spellings in bold (`**Plan:** rest`);
+2. bold lines of their own at the beginning of a paragraph, and known spellings in bold (`**Plan:** rest`), with
+   unknown ones among them;
 3. known spellings that lead into text after a colon, or stand alone at the beginning of a paragraph or in capitals;
 4. known spellings in any of these shapes at the beginning of an item of a top-level list.
 
@@ -139,8 +140,9 @@ class _Finder:
         """A line of a paragraph; `first_of` is the text of the paragraph where it is the first one."""
         lead = self._lead(line)
         if lead is None:
-            if first_of is not None and _is_bold_title(first_of):
-                self._add(_Lead(_plain(line), None, "", marked=True, colon=False), _BOLD, number, number + 1)
+            lead = self._unknown(line, first_of) if first_of is not None else None
+            if lead is not None:
+                self._add(lead, _BOLD, number, number + 1)
             return
         above = self._above(_BOLD if lead.marked else _PLAIN)
         if above is None or lead.key in FINDINGS:
@@ -152,6 +154,19 @@ class _Finder:
             is_heading = not lead.rest or begins_next_part or above.key not in FINDINGS | PLANS
         if is_heading:
             self._add(lead, _BOLD if lead.marked else _PLAIN, number, number + 1)
+
+    def _unknown(self, line: str, inline: Token) -> _Lead | None:
+        """The first line of a paragraph as a heading for its shape alone.
+
+        Bold words that lead into text are one only where the heading before was such, too (`**Procedure:** rest`, then
+        `**Anaesthesia:** rest`), and holds no parts of its own: in a plan they are part of the plan.
+        """
+        bold, rest = _bold_title(line, inline)
+        if bold is None:
+            return None
+        last = self._open[-1] if self._open else None
+        follows = last is not None and last.rank == _BOLD and last.key not in FINDINGS | PLANS
+        return _Lead(bold, None, rest, marked=True, colon=True) if not rest or follows else None
 
     def _in_capitals(self, lead: _Lead, number: int) -> bool:
         """Whether a title stands out by its capitals: no acronym, and not below a line in capitals itself."""
@@ -215,20 +230,20 @@ def _is_title(title: str, *, underlined: bool) -> bool:
     return len(title) <= MAX_MARKDOWN_TITLE
 
 
-def _is_bold_title(inline: Token) -> bool:
-    """Whether the first line of a paragraph is bold from end to end, short, and no sentence."""
-    line: list[Token] = []
-    for child in inline.children or []:
-        if child.type in ("softbreak", "hardbreak"):
-            break
-        if child.type != "text" or child.content:
-            line.append(child)
-    if [child.type for child in line[:3]] != ["strong_open", "text", "strong_close"]:
-        return False
-    if "".join(child.content for child in line[3:]).strip() not in ("", ":"):
-        return False
-    title = line[1].content.strip()
-    return 0 < len(title) <= MAX_TITLE and title[0].isalnum() and SENTENCE.isdisjoint(title) and ":" not in title[:-1]
+def _bold_title(line: str, inline: Token) -> tuple[str | None, str]:
+    """A short title in bold at the beginning of a paragraph that is no sentence, and what follows its colon."""
+    children = [child for child in inline.children or [] if child.type != "text" or child.content]
+    if [child.type for child in children[:3]] != ["strong_open", "text", "strong_close"]:
+        return None, ""
+    inner = children[1].content
+    # What the parser took for the title must stand there as it is: no escapes, no entities.
+    if line[2 : 4 + len(inner)] != inner + line[:2]:
+        return None, ""
+    title, rest = inner.strip().rstrip(":").rstrip(), line[4 + len(inner) :].strip()
+    if rest and not inner.rstrip().endswith(":") and not rest.startswith(":"):
+        return None, ""
+    is_title = 0 < len(title) <= MAX_TITLE and title[0].isalnum() and SENTENCE.isdisjoint(title) and ":" not in title
+    return (title, rest.removeprefix(":").strip()) if is_title else (None, "")
 
 
 def _is_shouted(line: str) -> bool:

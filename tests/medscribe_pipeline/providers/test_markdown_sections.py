@@ -191,6 +191,25 @@ def test_the_parts_of_a_clerking_stand_beside_each_other_whatever_their_marks() 
     ]
 
 
+def test_unknown_parts_among_known_ones_in_bold_are_parts_too() -> None:
+    text = "**Procedure:** excision\n\n**Anaesthesia:** 1 %\n\n**Skin closure**: 4 sutures\n**BP:** 120\n\n**Note.** x"
+
+    assert tree(split_markdown(text)) == [
+        ("Procedure", "excision"),
+        ("Anaesthesia", "1 %"),
+        ("Skin closure", "4 sutures\n**BP:** 120\n\n**Note.** x"),
+    ]
+
+
+def test_in_a_soap_part_unknown_bold_words_are_text() -> None:
+    text = "**Objective:** T 38\n\n**Knee:** swollen\n\n**Subjective:** tired"
+
+    assert [(key, body) for key, _, body in flat(split_markdown(text))] == [
+        ("SOAP_OBJECTIVE", "T 38\n\n**Knee:** swollen"),
+        ("SOAP_SUBJECTIVE", "tired"),
+    ]
+
+
 def test_a_part_written_with_a_weaker_mark_is_a_part_all_the_same() -> None:
     text = "## Subjective\ncough\n\n**Objective:** T 38\n\n**Assessment:** cold\n\n**Plan:** rest"
 
