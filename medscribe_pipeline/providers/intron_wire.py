@@ -32,7 +32,7 @@ class Flags:
     """The `get_*` flags of a category, without the prefix.
 
     Attributes:
-        documented: On the upload page since the beginning: asked for unless a setting says otherwise.
+        documented: As old as the category: asked for unless a setting says otherwise.
         later: Seen in newer documentation only: sent when a setting asks for them, because an older host may refuse
             what it does not know. `answer` makes the service ignore the others.
     """
@@ -68,9 +68,8 @@ CATEGORIES: Mapping[str, Flags] = {
             "call_center_sentiment",
         ),
     ),
-    "legal": Flags((), ("legal_court_hearing",)),
+    "legal": Flags(("legal_court_hearing",)),
     "meeting_notes": Flags(
-        (),
         (
             "summary",
             "meeting_notes_participants",
@@ -81,7 +80,7 @@ CATEGORIES: Mapping[str, Flags] = {
         ),
     ),
 }
-"""By the name of the category without its prefix. The first four are on the upload page."""
+"""By the name of the category without its prefix. The last two came later; their results are data only."""
 
 STATES: Mapping[str, Phase] = {
     "FILE_QUEUED": Phase.RUNNING,

@@ -163,8 +163,18 @@ def test_a_file_larger_than_allowed_is_not_wanted(folder: Path) -> None:
                 "get_call_center_product_insights",
             },
         ),
-        ("legal", set()),
-        ("meeting_notes", set()),
+        ("legal", {"get_legal_court_hearing"}),
+        (
+            "meeting_notes",
+            {
+                "get_summary",
+                "get_meeting_notes_participants",
+                "get_meeting_notes_decisions",
+                "get_meeting_notes_action_items",
+                "get_meeting_notes_key_topics",
+                "get_meeting_notes_next_steps",
+            },
+        ),
     ],
 )
 def test_a_category_asks_for_all_its_page_documents(category: str, flags: set[str]) -> None:
