@@ -110,7 +110,7 @@ def status(
         mark = cursor.watermark.isoformat(timespec="seconds") if cursor.watermark else "-"
         console.print(f"{cursor.provider} {cursor.stream}: read up to {mark}", highlight=False)
     if found.open_events:
-        console.print(f"{found.open_events} events wait in the inbox: run `medscribe sync`.", highlight=False)
+        console.print(f"Events that wait in the inbox: {found.open_events}. Run `medscribe sync`.", highlight=False)
     if found.days_due:
         console.print(
             f"{found.days_due} of {found.days} visit days are out of date: run `medscribe sync`.", highlight=False

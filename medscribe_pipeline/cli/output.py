@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -15,10 +16,10 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from medscribe_pipeline.cli.runner import SyncResult
-    from medscribe_pipeline.warehouse.reports import Status
+    from medscribe_pipeline.warehouse.reports import ProviderStatus, Status
 
 __all__ = ["console", "print_json", "progress_shown", "run_summary", "status_json", "status_tables"]
 
@@ -175,21 +176,28 @@ def _work_summary(result: SyncResult) -> None:
 
 def status_tables(status: Status) -> list[Table]:
     """The status for a person: one table of what is where, one of why something stopped."""
+    why = _why(status)
+    return [_where(status), why] if why.row_count else [_where(status)]
+
+
+def _where(status: Status) -> Table:
     main = _table("Where everything is")
     main.add_column("")
-    names = list(status.providers)
-    for name in names:
-        main.add_column(name, justify="right")
+    each = list(status.providers.values())
+    for p in each:
+        main.add_column(p.provider, justify="right")
 
-    def row(title: str, values: list[int | str]) -> None:
+    def row(title: str, values: list[int]) -> None:
         main.add_row(title, *(str(value) if value else "·" for value in values))
 
-    each = [status.providers[name] for name in names]
+    def rows_if_any(titles: Iterable[str], count: Callable[[ProviderStatus, str], int]) -> None:
+        for title in titles:
+            if any(count(p, title) for p in each):
+                row(f"  {title}", [count(p, title) for p in each])
+
     if any(p.jobs for p in each):
         row("jobs", [p.jobs.total() for p in each])
-        for state in JOB_STATES:
-            if any(p.jobs_in(state) for p in each):
-                row(f"  {state}", [p.jobs_in(state) for p in each])
+        rows_if_any(JOB_STATES, lambda p, state: p.jobs_in(state))
     row("records landed", [p.landed.total() for p in each])
     row("  of them no note (yet)", [p.held_records.total() for p in each])
     row("notes", [p.notes.total() for p in each])
@@ -198,16 +206,17 @@ def status_tables(status: Status) -> list[Table]:
     row("  retracted", [p.notes["retracted"] for p in each])
     for kind in ("Composition", "DocumentReference"):
         row(f"{kind}s", [p.documents[kind] for p in each])
-        for state in ("delivered", "held", "rejected", "unknown"):
-            if any(p.deliveries[kind, state] for p in each):
-                row(f"  {state}", [p.deliveries[kind, state] for p in each])
+        rows_if_any(DELIVERY_STATES, partial(_deliveries, kind))
         row("  waiting", [sum(p.deliveries[kind, s] for s in ("planned", "claimed", "sent")) for p in each])
     row("quarantined", [p.quarantined.total() for p in each])
+    return main
 
+
+def _why(status: Status) -> Table:
     why = _table("What did not go on, and why")
     for column in ("provider", "what", "why", "count"):
         why.add_column(column, justify="right" if column == "count" else "left")
-    for p in each:
+    for p in status.providers.values():
         rows = [
             *(("record without note", code, count) for code, count in p.held_records.items()),
             *(("document held", code, count) for code, count in p.held.items()),
@@ -218,8 +227,14 @@ def status_tables(status: Status) -> list[Table]:
         ]
         for what, code, count in sorted(rows):
             why.add_row(p.provider, what, REASONS.get(code, code), str(count))
-    return [main, why] if why.row_count else [main]
+    return why
 
+
+def _deliveries(kind: str, status: ProviderStatus, state: str) -> int:
+    return status.deliveries[kind, state]
+
+
+DELIVERY_STATES = ("delivered", "held", "rejected", "unknown")
 
 JOB_STATES = ("wanted", "submitting", "running", "ready", "failed", "expired", "cancelled", "unknown")
 """In the order of a job's life; `fetched` is what the line above them is mostly made of."""
