@@ -172,9 +172,7 @@ PROVIDERS: dict[str, Provider] = {
         streams=(Stream(audioscribe.SESSIONS, _pull_sessions, "AudioScribe sessions: note text and raw transcript."),),
         to_notes=_single(audioscribe.to_note),
     ),
-    nabla.NAME: Provider(
-        name=nabla.NAME, open_client=nabla.open_client, to_notes=nabla.to_notes, work=nabla.Nabla
-    ),
+    nabla.NAME: Provider(name=nabla.NAME, open_client=nabla.open_client, to_notes=nabla.to_notes, work=nabla.Nabla),
     intron.NAME: Provider(
         name=intron.NAME, open_client=intron.open_client, to_notes=intron.to_notes, work=intron.Intron
     ),
