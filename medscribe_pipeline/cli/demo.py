@@ -104,7 +104,8 @@ def _sync_once(settings: Settings, sandbox: Sandbox, passed: dict[str, int] | No
 def _introduce(passed: dict[str, int] | None) -> None:
     console.print(
         "[bold]medscribe demo[/]: four simulated scribe providers and a simulated FHIR endpoint on loopback, "
-        "our receiver for their callbacks, synthetic patients, a SQLite warehouse. No account, nothing leaves this machine."
+        "our receiver for their callbacks, synthetic patients, a SQLite warehouse. "
+        "No account, nothing leaves this machine."
     )
     if passed is not None:
         news = ", ".join(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import sqlalchemy as sa
 
 from medscribe_pipeline.notes import content_hash
-from medscribe_pipeline.providers.pull import _storable as storable
+from medscribe_pipeline.providers.pull import storable
 from medscribe_pipeline.warehouse.tables import change_counter, inbox
 
 if TYPE_CHECKING:

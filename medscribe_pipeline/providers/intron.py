@@ -104,6 +104,8 @@ class Intron(WorkProvider):
         Raises:
             MedscribeError: `audio_...` (see `audio_file` and `audio_url`), `category` or `language`.
         """
+        # First what costs nothing: a visit that is refused is looked at in every run, and its file is long.
+        fields = upload_fields(visit, self._own)
         request: dict[str, Any]
         if visit.audio_path:
             file = inspect_audio(self._own.audio_folder, visit.audio_path, self._own.max_file_bytes)
@@ -113,7 +115,7 @@ class Intron(WorkProvider):
             request = {"audio_url": visit.audio_url}
         else:
             return []
-        return [JobSpec(correlation_key, UPLOAD, {**request, "fields": upload_fields(visit, self._own)})]
+        return [JobSpec(correlation_key, UPLOAD, {**request, "fields": fields})]
 
     def submit(self, client: HttpClient, job: Job) -> Progress:
         """Uploads a file, or hands on its URL, exactly once.

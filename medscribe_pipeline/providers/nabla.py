@@ -273,7 +273,7 @@ class Nabla(WorkProvider):
                     code="callback_url",
                     context={"client": NAME, "setting": "MEDSCRIBE_NABLA_CALLBACK_URL"},
                 )
-            body["callback_url"] = self._own.callback_url
+            body["callback_url"] = self._own.callback_url.get_secret_value()
         if job.step == NOTE:
             body["transcript_items"] = [
                 {"text": turn["text"], **self._speaker(turn["speaker"])} for turn in job.request["transcript"]

@@ -1,7 +1,7 @@
 """What the job ledger and a provider that works on order say to each other.
 
-The ledger (`jobs.py`) knows states, times and budgets and nothing of any API; a provider (`nabla.py`, `intron.py`) knows its
-API and nothing of the database.
+The ledger (`jobs`) knows states, times and budgets and nothing of any API; a provider (`nabla.py`, `intron.py`) knows
+its API and nothing of the database.
 """
 
 from __future__ import annotations
@@ -73,7 +73,11 @@ class Progress:
 
 
 class WorkProvider(Protocol):
-    """A provider that works on order. Its methods raise the errors of `http.py`; none of them repeats a creating POST."""
+    """A provider that works on order.
+
+    Its methods raise the errors of `http.py`; none of them repeats a creating POST. `submit` raises `Rejected` for a job
+    that is impossible, and `ConfigError` only for what stops all jobs.
+    """
 
     name: str
     repeatable_submit: bool
@@ -86,8 +90,8 @@ class WorkProvider(Protocol):
         """The first jobs of a visit; empty when it names no recording.
 
         Raises:
-            MedscribeError: What the manifest asks for cannot be done (`audio_url` refused, file missing, ...); the visit
-                is shown with the code, and looked at again when it changes.
+            MedscribeError: What the manifest asks for cannot be done (`audio_url` refused, file missing, ...); the
+                visit is shown with the code, and looked at again in every run: a setting or a late file may cure it.
         """
         ...
 

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-__all__ = ["PREFIX", "HttpSettings", "HttpUrlText", "JobSettings", "ProviderSettings", "UriText", "model_config_for"]
+__all__ = [
+    "PREFIX",
+    "HttpSettings",
+    "HttpUrlText",
+    "JobSettings",
+    "ProviderSettings",
+    "SecretUrl",
+    "UriText",
+    "model_config_for",
+]
 
 PREFIX = "MEDSCRIBE_"
 
@@ -27,6 +36,7 @@ def _absolute_uri(value: str) -> str:
 
 
 HttpUrlText = Annotated[str, AfterValidator(_http_url)]
+SecretUrl = Annotated[SecretStr, AfterValidator(lambda url: SecretStr(_http_url(url.get_secret_value())))]
 UriText = Annotated[str, AfterValidator(_absolute_uri)]
 
 

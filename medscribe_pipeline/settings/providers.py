@@ -7,7 +7,14 @@ from typing import Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from medscribe_pipeline.settings.base import PREFIX, HttpUrlText, JobSettings, ProviderSettings, model_config_for
+from medscribe_pipeline.settings.base import (
+    PREFIX,
+    HttpUrlText,
+    JobSettings,
+    ProviderSettings,
+    SecretUrl,
+    model_config_for,
+)
 
 __all__ = ["AskaraSettings", "AudioScribeSettings", "IntronSettings", "NablaSettings"]
 
@@ -122,9 +129,10 @@ class NablaSettings(JobSettings):
         None, description="PEM file with the RSA private key of the OAuth client; must not be readable by others."
     )
     key_id: str | None = Field(None, description="`kid` of that key, where the client is registered by a JWKS URL.")
-    callback_url: HttpUrlText | None = Field(
+    callback_url: SecretUrl | None = Field(
         None,
-        description="Public URL of our receiver's `/callbacks/nabla`; needed for `archived`, which answers only there.",
+        description="Public URL of our receiver for Nabla; needed for `archived`, which answers only there: "
+        "`https://<host>/callbacks/nabla`, and `/<MEDSCRIBE_RECEIVER_PATH_SECRET>` after it without a webhook secret.",
     )
     webhook_secret: SecretStr | None = Field(None, description="Secret of the webhook; its signature is then required.")
     language: str = Field("en-US", description="Language of visits that name none, as a BCP 47 tag.")

@@ -401,6 +401,7 @@ scribe_jobs = sa.Table(
     sa.Column("settled_at", UtcDateTime, comment="When it was fetched, failed, expired or cancelled."),
     sa.Column("run_id", NAME),
     sa.Index("ix_scribe_jobs_due", "account", "provider", "state", "next_poll_at"),
+    sa.Index("ix_scribe_jobs_visit", "account", "provider", "correlation_key"),
     sa.Index("ix_scribe_jobs_vendor", "account", "provider", "vendor_job_id"),
     sa.Index("ix_scribe_jobs_client", "account", "provider", "client_request_id"),
     comment="Work a provider does for us, from wanted to fetched.",
@@ -441,7 +442,7 @@ rate_budgets = sa.Table(
     sa.Column("account", NAME, primary_key=True),
     sa.Column("provider", NAME, primary_key=True),
     sa.Column("kind", NAME, primary_key=True, comment="What is counted: status, upload."),
-    sa.Column("window_at", UtcDateTime, nullable=False, comment="Start of the minute that is counted."),
-    sa.Column("used", sa.Integer, nullable=False),
-    comment="Calls made in the current minute, shared by all runs of an account.",
+    sa.Column("window_at", UtcDateTime, nullable=False, comment="When the last call was let go."),
+    sa.Column("used", sa.Integer, nullable=False, comment="Calls since the last quiet minute."),
+    comment="Calls a minute, shared by all runs of an account.",
 )

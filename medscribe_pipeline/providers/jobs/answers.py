@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from medscribe_pipeline.errors import MedscribeError
 from medscribe_pipeline.notes import content_hash
 from medscribe_pipeline.providers.jobs.ledger import KEY_LENGTH, Entry, Ledger, State, job_key
-from medscribe_pipeline.providers.pull import _storable as storable
+from medscribe_pipeline.providers.pull import storable
 from medscribe_pipeline.providers.work import JobSpec, Phase, Progress
 from medscribe_pipeline.warehouse.landing import Landed, Landing, SourceRecord
 from medscribe_pipeline.warehouse.tables import scribe_jobs, source_records

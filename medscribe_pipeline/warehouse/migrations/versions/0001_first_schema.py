@@ -183,10 +183,10 @@ def upgrade() -> None:
         sa.Column("account", sa.String(64), nullable=False),
         sa.Column("provider", sa.String(64), nullable=False),
         sa.Column("kind", sa.String(64), nullable=False, comment="What is counted: status, upload."),
-        sa.Column("window_at", utc_datetime, nullable=False, comment="Start of the minute that is counted."),
-        sa.Column("used", sa.Integer(), nullable=False),
+        sa.Column("window_at", utc_datetime, nullable=False, comment="When the last call was let go."),
+        sa.Column("used", sa.Integer(), nullable=False, comment="Calls since the last quiet minute."),
         sa.PrimaryKeyConstraint("account", "provider", "kind", name=op.f("pk_rate_budgets")),
-        comment="Calls made in the current minute, shared by all runs of an account.",
+        comment="Calls a minute, shared by all runs of an account.",
     )
     op.create_table(
         "scribe_jobs",
@@ -239,6 +239,7 @@ def upgrade() -> None:
     op.create_index("ix_scribe_jobs_client", "scribe_jobs", ["account", "provider", "client_request_id"], unique=False)
     op.create_index("ix_scribe_jobs_due", "scribe_jobs", ["account", "provider", "state", "next_poll_at"], unique=False)
     op.create_index("ix_scribe_jobs_vendor", "scribe_jobs", ["account", "provider", "vendor_job_id"], unique=False)
+    op.create_index("ix_scribe_jobs_visit", "scribe_jobs", ["account", "provider", "correlation_key"], unique=False)
     op.create_table(
         "source_records",
         sa.Column("account", sa.String(64), nullable=False),
