@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import traceback
+from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -17,9 +18,11 @@ from medscribe_pipeline.providers.build import build_notes
 from medscribe_pipeline.providers.catalogue import PROVIDERS, Provider
 from medscribe_pipeline.providers.pull import PullReport, Window
 from medscribe_pipeline.providers.sync import sync_stream
-from medscribe_pipeline.settings import ProviderSettings, Settings
+from medscribe_pipeline.providers.work_runner import WorkReport, run_work
+from medscribe_pipeline.settings import JobSettings, ProviderSettings, Settings
+from medscribe_pipeline.warehouse.days import DayRule
 from medscribe_pipeline.warehouse.store import Warehouse
-from medscribe_pipeline.warehouse.tables import note_sections, notes, quarantine, source_records
+from medscribe_pipeline.warehouse.tables import note_sections, notes, quarantine, scribe_jobs, source_records, visits
 from tests.databases import rows_of
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from medscribe_pipeline.providers.work import WorkProvider
     from tests.conformance.gate import Answer, Asked, Gate
 
 __all__ = ["Bench", "OpenBench", "Origin", "check_credentials", "told"]
@@ -66,11 +70,12 @@ class Bench:
         self.name, self.origin, self.gate = name, origin, gate
         self._monkeypatch, self._folder, self._empty = monkeypatch, folder, empty
         self._open: list[Warehouse] = []
+        self._began_at, self._later_s = datetime(2026, 4, 1, 8, tzinfo=UTC), 0.0
         patience = {"BACKOFF_S": "0", "TIMEOUT_S": "5", "MAX_ATTEMPTS": "3", "BASE_URL": f"{gate.url}{origin.path}"}
         for variable, value in origin.environment.items():
             monkeypatch.setenv(variable, value)
         monkeypatch.setenv("MEDSCRIBE_HOME", str(folder / "home"))
-        self.set(**patience)
+        self.configure(**patience)
         self.start_again()
 
     @property
@@ -85,11 +90,11 @@ class Bench:
         assert isinstance(own, ProviderSettings)
         return own
 
-    def set(self, **variables: str | None) -> None:
+    def configure(self, **variables: str | None) -> None:
         """Sets or removes variables of the provider, named without their prefix, and reads all settings again."""
-        self.set_general(**{f"{self.name.upper()}_{name}": value for name, value in variables.items()})
+        self.configure_general(**{f"{self.name.upper()}_{name}": value for name, value in variables.items()})
 
-    def set_general(self, **variables: str | None) -> None:
+    def configure_general(self, **variables: str | None) -> None:
         """The same for any variable, named without `MEDSCRIBE_`."""
         for name, value in variables.items():
             if value is None:
@@ -102,7 +107,7 @@ class Bench:
         """From now on in an empty warehouse."""
         path = self._folder / f"warehouse-{len(self._open)}.sqlite"
         shutil.copy(self._empty, path)
-        self.set_general(WAREHOUSE_URL=f"sqlite:///{path}")
+        self.configure_general(WAREHOUSE_URL=f"sqlite:///{path}")
         self.warehouse = Warehouse.open(self.settings, migrate=False)
         self._open.append(self.warehouse)
 
@@ -128,6 +133,64 @@ class Bench:
             for stream in self.provider.streams
         }
 
+    def visit(self, *keys: str, **columns: Any) -> None:
+        """Enters a visit for each key; the key ends the name of its recording, too."""
+        with self.warehouse.begin() as connection:
+            for key in keys:
+                row = {"audio_url": f"https://audio.example.invalid/visit-{key}.wav", **columns}
+                row |= {"account": self.settings.account, "provider": self.name, "correlation_key": key}
+                self.warehouse.upsert(connection, visits, [{**row, "imported_at": self.now()}])
+
+    @property
+    def work(self) -> WorkProvider:
+        """What works on order."""
+        assert self.provider.work is not None
+        return self.provider.work(self.settings)
+
+    def order(self, *, wait_s: float = 600, checkpoint: Callable[[str], None] = lambda _: None) -> WorkReport:
+        """One run over the jobs. Waiting takes no time: the clock goes forward instead."""
+        own = self.own
+        assert isinstance(own, JobSettings)
+        with (
+            self.provider.open_client(self.settings, self.warehouse) as client,
+            self.warehouse.worker() as worker,
+        ):
+            return run_work(
+                self.warehouse,
+                self.work,
+                client,
+                own,
+                days=DayRule.of(self.settings),
+                clock=self.now,
+                sleep=self.later,
+                worker=worker,
+                run_id=None,
+                wait_s=wait_s,
+                checkpoint=checkpoint,
+            )
+
+    def now(self) -> datetime:
+        """The time of the job ledger."""
+        return self._began_at + timedelta(seconds=self._later_s)
+
+    def later(self, seconds: float) -> None:
+        """Lets time pass."""
+        self._later_s += seconds
+
+    def jobs(self) -> dict[str, Row]:
+        """All jobs by key."""
+        return {row["job_key"]: row for row in rows_of(self.warehouse, scribe_jobs)}
+
+    def states(self) -> set[str]:
+        """The states there are jobs in."""
+        return {row["state"] for row in self.jobs().values()}
+
+    def submissions(self) -> Counter[str]:
+        """How often each request left, by its id."""
+        ids = [row["client_request_id"] for row in self.jobs().values()]
+        posts = [asked for asked in self.gate.seen if asked.method == "POST"]
+        return Counter(own for asked in posts for own in ids if own.encode() in asked.body)
+
     def map(self) -> list[Row]:
         """Maps all days; returns the notes."""
         for day in sorted({row["visit_day"] for row in self.records()}):
@@ -141,6 +204,10 @@ class Bench:
     def record(self, stream: str, source_id: str) -> Row:
         (found,) = [row for row in self.records(stream) if row["source_id"] == source_id]
         return found
+
+    def texts(self) -> str:
+        """The text of all notes."""
+        return "\n".join(row["text"] for row in rows_of(self.warehouse, note_sections))
 
     def note(self, source_id: str) -> Row:
         """The note of a record, with its text."""
@@ -183,10 +250,10 @@ def check_credentials(bench: Bench, credentials: tuple[tuple[str, ...], ...]) ->
                 values = dict.fromkeys(given, "Qx-made-up-value")
                 if 0 < count < len(names):
                     with pytest.raises(ConfigError) as half:
-                        bench.set(**{**variables, **values})
+                        bench.configure(**{**variables, **values})
                     missing = [f"MEDSCRIBE_{bench.name.upper()}_{name}" for name in names if name not in given]
                     assert [name for name in missing if name not in str(half.value)] == []
                     assert "Qx-made-up-value" not in told(half.value)
                 else:
-                    bench.set(**{**variables, **values})
+                    bench.configure(**{**variables, **values})
                     assert (bench.name in bench.settings.providers) is bool(given)

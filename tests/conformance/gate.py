@@ -88,7 +88,9 @@ class Gate:
         seen: The requests so far.
         changes: What to change in the record with that id, wherever in an answer it is.
         replaced: Records by id that are something else altogether on their way out.
-        trouble: A word of `TROUBLES` that befalls every request but the very first, on its first try.
+        trouble: A word of `TROUBLES`, or `lost` (done, and hung up without an answer), that befalls every request on
+            its first try ...
+        spared: ... but for these; by default the very first, given its number from 0 and itself.
         broken_after: Everything after so many requests answers 500, for ever.
         listed: Changes a whole answer; after the above.
     """
@@ -98,6 +100,7 @@ class Gate:
         self.changes: dict[str, Change] = {}
         self.replaced: dict[str, Any] = {}
         self.trouble: str | None = None
+        self.spared: Callable[[int, Asked], bool] = lambda number, _: number == 0
         self.broken_after: int | None = None
         self.listed: Callable[[Any], Any] = lambda body: body
         self.api = api
@@ -151,6 +154,9 @@ class Gate:
             handler.close_connection = True
             return
         status, extra, content = self._answer(asked, trouble)
+        if trouble == "lost":
+            handler.close_connection = True
+            return
         handler.send_response_only(status)
         for name, value in extra.items():
             handler.send_header(name, value)
@@ -164,13 +170,15 @@ class Gate:
         """Remembers a request; answers with the trouble it meets."""
         with self._lock:
             self.seen.append(asked)
-            key = (asked.method, asked.target, asked.body)
-            first = not self._met
+            # A form has another boundary every time it is sent.
+            boundary = asked.headers.get("content-type", "").partition("boundary=")[2].encode() or b"\0"
+            key = (asked.method, asked.target, asked.body.replace(boundary, b""))
+            number = len(self._met)
             fresh = key not in self._met
             self._met.add(key)
             if self.broken_after is not None and len(self.seen) > self.broken_after:
                 return "500"
-            return self.trouble if fresh and not first else None
+            return self.trouble if fresh and not self.spared(number, asked) else None
 
     def _answer(self, asked: Asked, trouble: str | None) -> tuple[int, dict[str, str], bytes]:
         # What a server in trouble says may hold anything, so it holds the canary.

@@ -116,7 +116,7 @@ class ListedProviderConformance(ABC):
     # Credentials and connection
 
     def test_a_credential_that_cannot_be_sent_names_its_variable(self, bench: Bench) -> None:
-        bench.set(**{self.credentials[0][0]: f"{CANARY}\ntwo lines"})
+        bench.configure(**{self.credentials[0][0]: f"{CANARY}\ntwo lines"})
 
         with pytest.raises(ConfigError, match=self._variable()) as refused:
             bench.pull()
@@ -125,7 +125,7 @@ class ListedProviderConformance(ABC):
         assert bench.gate.seen == []
 
     def test_wrong_credentials_name_their_variable_and_nothing_lands(self, bench: Bench) -> None:
-        bench.set(**{self.credentials[0][0]: CANARY})
+        bench.configure(**{self.credentials[0][0]: CANARY})
 
         with pytest.raises(CredentialsError, match=self._variable()) as refused:
             bench.pull()
@@ -136,7 +136,7 @@ class ListedProviderConformance(ABC):
 
     def test_unreachable_is_worth_another_try(self, bench: Bench) -> None:
         with unused_url() as url:
-            bench.set(BASE_URL=url, MAX_ATTEMPTS="2")
+            bench.configure(BASE_URL=url, MAX_ATTEMPTS="2")
 
             with pytest.raises(Retriable):
                 bench.pull()
@@ -200,7 +200,7 @@ class ListedProviderConformance(ABC):
             assert bench.records() == []
 
     def test_a_list_without_end_is_stopped(self, bench: Bench) -> None:
-        bench.set(MAX_PAGES="1")
+        bench.configure(MAX_PAGES="1")
 
         with pytest.raises(ProviderContractError) as stopped:
             bench.pull()
@@ -320,7 +320,7 @@ class ListedProviderConformance(ABC):
         assert bench.quarantined() == []
 
     def test_times_mean_what_they_say(self, bench: Bench) -> None:
-        bench.set_general(TIMEZONE="Europe/Paris")
+        bench.configure_general(TIMEZONE="Europe/Paris")
         spellings = {
             "2026-03-10T09:30:00": datetime(2026, 3, 10, 8, 30, tzinfo=UTC),
             "2026-03-10T09:30:00Z": datetime(2026, 3, 10, 9, 30, tzinfo=UTC),
@@ -369,7 +369,7 @@ class ListedProviderConformance(ABC):
         bench.start_again()
         bench.pull()
         again = {note["source_id"]: note["note_id"] for note in bench.map()}
-        bench.set_general(ACCOUNT="another")
+        bench.configure_general(ACCOUNT="another")
         bench.start_again()
         bench.pull()
 
