@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 import warnings
 from dataclasses import dataclass, field
@@ -29,6 +30,9 @@ telemetry:
 nux:
   enabled: false
 """
+
+# Making it takes a second, opening it much less.
+INSTANCE_TIMEOUT_S = 60.0
 
 # The worst of several failures decides the exit code: a person must act first on settings, then on connections.
 SEVERITY = (2, 3, 1)
@@ -68,12 +72,27 @@ def dagster_home(settings: Settings) -> Path:
         home.mkdir(parents=True, exist_ok=True)
         config = home / "dagster.yaml"
         if not config.exists():
-            config.write_text(INSTANCE, encoding="utf-8")
+            # Whole or not at all: an empty one, left by a run that was killed, would turn telemetry on.
+            draft = config.with_suffix(f".{os.getpid()}.tmp")
+            draft.write_text(INSTANCE, encoding="utf-8")
+            draft.replace(config)
     except OSError:
         raise ConfigError(
             "Cannot write the Dagster instance under MEDSCRIBE_HOME; make the folder writable", code="home_unwritable"
         ) from None
     return home
+
+
+def _open_instance(settings: Settings, warehouse: Warehouse) -> dg.DagsterInstance:
+    """The Dagster instance, made on first use.
+
+    Dagster creates its databases without a lock: two first runs at the same moment would trip over each other.
+    """
+    import dagster as dg
+
+    home = settings.home / "dagster"
+    with warehouse.locks.hold(f"dagster:{home}", INSTANCE_TIMEOUT_S):
+        return dg.DagsterInstance.from_config(str(dagster_home(settings)))
 
 
 def sync(
@@ -104,7 +123,6 @@ def sync(
     started = time.monotonic()
     wanted = _wanted(settings, providers)
     warnings.filterwarnings("ignore", module="dagster")
-    import dagster as dg
 
     from assets.automation import BUILD_JOB, SYNC_JOB, consecutive
     from assets.partitions import range_tags
@@ -118,7 +136,7 @@ def sync(
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
     definitions = build_definitions(settings)
     result = SyncResult()
-    with dg.DagsterInstance.from_config(str(dagster_home(settings))) as instance:
+    with _open_instance(settings, warehouse) as instance:
         listed = [source_key(name, stream.name) for name in wanted for stream in PROVIDERS[name].streams]
         ordered = [source_key(name, JOBS) for name in wanted if PROVIDERS[name].work is not None]
         ops = {key.to_python_identifier(): {"config": config.model_dump()} for key in listed}

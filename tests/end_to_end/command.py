@@ -51,12 +51,20 @@ class Ended:
         return json.loads(self.out)
 
     @property
+    def complaints(self) -> list[str]:
+        """Lines on standard error, without the sign of life a slow run gives every ten seconds."""
+        return [line for line in self.err.splitlines() if line and not line.startswith("medscribe sync · ")]
+
+    @property
     def message(self) -> str:
-        """The one message on standard error; fails when there is not exactly one."""
-        messages = [line for line in self.err.splitlines() if line.startswith("medscribe: ")]
-        assert len(messages) == 1, self.err
+        """The one message on standard error; fails when there is another, or more than that."""
+        complaints = self.complaints
+        assert complaints, "nothing was said"
+        assert complaints[0].startswith("medscribe: "), self.err
+        # A list of problems goes on below, indented.
+        assert all(line.startswith("  ") for line in complaints[1:]), self.err
         assert "Traceback" not in self.err + self.out
-        return messages[0]
+        return "\n".join(complaints)
 
 
 class Medscribe:

@@ -50,7 +50,7 @@ def test_killed_at_a_request(
 
     ended = medscribe.sync()
 
-    assert ended.err == ""
+    assert ended.complaints == []
     assert whole_state(medscribe.database, sandbox) == undisturbed.first
 
 
@@ -80,7 +80,7 @@ def test_killed_at_random_moments(seed: int, medscribe: Medscribe, sandbox: Sand
 
     ended = medscribe.sync()
 
-    assert ended.err == ""
+    assert ended.complaints == []
     assert whole_state(medscribe.database, sandbox) == undisturbed.first
 
 

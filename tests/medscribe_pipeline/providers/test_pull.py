@@ -20,6 +20,7 @@ from medscribe_pipeline.providers.pull import (
     items_of,
     pull_pages,
     retry_waiting,
+    workers,
 )
 from medscribe_pipeline.warehouse.tables import quarantine, source_records
 from tests.databases import dump, empty, landing_for, rows_of
@@ -527,3 +528,25 @@ def test_a_window_is_inclusive() -> None:
     assert [window.covers(START + n * SECOND) for n in (-1, 0, 1, 2)] == [False, True, True, False]
     assert window.covers(None)
     assert Window().covers(START)
+
+
+@pytest.mark.parametrize("end", [None, KeyboardInterrupt, ProviderContractError])
+def test_threads_are_told_to_give_up_only_when_the_block_fails(end: type[BaseException] | None) -> None:
+    gave_up = threading.Event()
+    ended = []
+
+    def hang() -> None:
+        # Like a request to a server that hangs: it ends when no further try is made.
+        gave_up.wait(5)
+        ended.append(gave_up.is_set())
+
+    try:
+        with workers(1, "test", gave_up.set) as pool:
+            pool.submit(hang if end else ended.clear)
+            if end is not None:
+                raise end("x")
+    except (KeyboardInterrupt, ProviderContractError):
+        pass
+
+    assert gave_up.is_set() == (end is not None)
+    assert ended == ([True] if end else [])

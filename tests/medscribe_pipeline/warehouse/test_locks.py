@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from medscribe_pipeline.errors import Busy, ConfigError, MedscribeError
-from medscribe_pipeline.warehouse.locks import FileLocks
+from medscribe_pipeline.warehouse.locks import WORKER, FileLocks
 from medscribe_pipeline.warehouse.store import Warehouse
 from tests.databases import url_of
 
@@ -176,3 +176,13 @@ def test_a_database_that_went_away_is_one_of_our_errors(
 
     assert raised.value.code == "warehouse"
     assert raised.value.__cause__ is None
+
+
+def test_workers_that_came_and_went_leave_no_file(tmp_path: Path) -> None:
+    locks = FileLocks(tmp_path / "locks")
+    for number in range(3):
+        with locks.hold(f"{WORKER}{number}", 0):
+            assert not locks.is_free(f"{WORKER}{number}")
+
+    assert all(locks.is_free(f"{WORKER}{number}") for number in range(3))
+    assert list((tmp_path / "locks").iterdir()) == []
