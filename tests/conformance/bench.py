@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
+from itertools import count as counter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["Bench", "OpenBench", "Origin", "check_credentials", "told"]
 
 Row = dict[str, Any]
+
+_ACCOUNTS = counter(1)
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,8 @@ class Bench:
         for variable, value in origin.environment.items():
             monkeypatch.setenv(variable, value)
         monkeypatch.setenv("MEDSCRIBE_HOME", str(folder / "home"))
+        # Of its own, because request ids are derived from it and a provider remembers those it has seen.
+        monkeypatch.setenv("MEDSCRIBE_ACCOUNT", f"account-{next(_ACCOUNTS)}")
         self.configure(**patience)
         self.start_again()
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-pytest.register_assert_rewrite("tests.conformance.listed", "tests.conformance.ordered", "tests.conformance.bench")
+pytest.register_assert_rewrite(*(f"tests.conformance.{name}" for name in ("bench", "listed", "ordered", "wanted")))
 
 from tests.conformance.bench import Bench  # noqa: E402  # rewritten only if imported after the line above
 from tests.conformance.gate import Gate  # noqa: E402  # stays beside the other

@@ -59,21 +59,32 @@ class ListedProviderConformance(ABC):
     credentials: ClassVar[tuple[tuple[str, ...], ...]] = (("TOKEN",),)
     """Sets of variables, without their prefix; each set alone is enough. The first is the one the origin accepts."""
 
+    @classmethod
     @abstractmethod
-    def origin(self) -> AbstractContextManager[Origin]:
-        """The provider with at least six records in the stream, on at least two pages, all of them well-formed."""
+    def origin(cls) -> AbstractContextManager[Origin]:
+        """The provider with at least six records in the stream, on at least two pages, all of them well-formed.
 
+        All tests share it; what they change, they change on its way out.
+        """
+
+    @classmethod
     @abstractmethod
-    def empty_origin(self) -> AbstractContextManager[Origin]:
+    def empty_origin(cls) -> AbstractContextManager[Origin]:
         """The same account, as yet without anything."""
 
     def is_signed_off(self, payload: dict[str, Any], parent: dict[str, Any] | None) -> bool:  # noqa: ARG002
         """Whether a record, with what it hangs on, says that a clinician has signed the text off."""
         return False
 
+    @pytest.fixture(scope="class")
+    @classmethod
+    def shared_origin(cls) -> Iterator[Origin]:
+        with cls.origin() as origin:
+            yield origin
+
     @pytest.fixture
-    def bench(self, open_bench: OpenBench) -> Iterator[Bench]:
-        with self.origin() as origin, open_bench(self.name, origin, self.id_field) as bench:
+    def bench(self, open_bench: OpenBench, shared_origin: Origin) -> Iterator[Bench]:
+        with open_bench(self.name, shared_origin, self.id_field) as bench:
             yield bench
 
     def _ids(self, bench: Bench) -> list[str]:

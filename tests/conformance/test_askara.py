@@ -38,13 +38,15 @@ class TestAskara(ListedProviderConformance):
     open_fields = ("type",)
     credentials = (("TOKEN",), ("CLIENT_ID", "CLIENT_SECRET", "REFRESH_TOKEN"))
 
+    @classmethod
     @contextmanager
-    def origin(self) -> Iterator[Origin]:
+    def origin(cls) -> Iterator[Origin]:
         with sandbox(audios_per_day=6) as origin:
             yield origin
 
+    @classmethod
     @contextmanager
-    def empty_origin(self) -> Iterator[Origin]:
+    def empty_origin(cls) -> Iterator[Origin]:
         with sandbox(audios_per_day=0) as origin:
             yield origin
 

@@ -35,12 +35,14 @@ class TestAudioScribe(ListedProviderConformance):
     time_field = "createdAt"
     optional_fields = ("title", "originalTranscript", "tags", "note")
 
+    @classmethod
     @contextmanager
-    def origin(self) -> Iterator[Origin]:
+    def origin(cls) -> Iterator[Origin]:
         with sandbox(sessions_per_day=4) as origin:
             yield origin
 
+    @classmethod
     @contextmanager
-    def empty_origin(self) -> Iterator[Origin]:
+    def empty_origin(cls) -> Iterator[Origin]:
         with sandbox(sessions_per_day=0) as origin:
             yield origin

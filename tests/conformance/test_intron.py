@@ -23,8 +23,9 @@ class TestIntron(WorkProviderConformance):
         ({"language": "en"}, {"language": "EN-gb"}),
     )
 
+    @classmethod
     @contextmanager
-    def origin(self) -> Iterator[Origin]:
+    def origin(cls) -> Iterator[Origin]:
         corpus = CorpusOptions(days=1, audios_per_day=0, sessions_per_day=0, recordings=0)
         # Here a minute of the ledger takes no time, so the provider's own count of calls a minute cannot agree.
         with Sandbox(corpus=corpus, intron=IntronOptions(status_calls_per_minute=100_000)) as running:

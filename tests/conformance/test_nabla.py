@@ -25,8 +25,9 @@ class TestNabla(WorkProviderConformance):
     )
     credentials = (("TOKEN",), ("CLIENT_ID", "PRIVATE_KEY_FILE"))
 
+    @classmethod
     @contextmanager
-    def origin(self) -> Iterator[Origin]:
+    def origin(cls) -> Iterator[Origin]:
         corpus = CorpusOptions(days=1, audios_per_day=0, sessions_per_day=0, recordings=0)
         with Sandbox(corpus=corpus) as running:
             token = running.environment()["MEDSCRIBE_NABLA_TOKEN"]
