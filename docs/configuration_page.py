@@ -107,8 +107,8 @@ GROUPS = (
         HttpSettings,
         f"{PREFIX}<SERVER>_",
         "How the HTTP client behaves, for each server on its own. Put `ASKARA`, `AUDIOSCRIBE`, `NABLA`, "
-        "`INTRON` or `EHR` for `<SERVER>`: `MEDSCRIBE_ASKARA_TIMEOUT_S`, `MEDSCRIBE_EHR_TIMEOUT_S`. The defaults are polite; change them "
-        "for a reason.",
+        "`INTRON` or `EHR` for `<SERVER>`: `MEDSCRIBE_ASKARA_TIMEOUT_S`, `MEDSCRIBE_EHR_TIMEOUT_S`. The defaults are "
+        "polite; change them for a reason.",
     ),
 )
 
@@ -175,6 +175,18 @@ of every note it appears in, and goes to the EHR as one. Another base changes th
 note again."""
 
 
+BY_NAME = {
+    "url": "URL",
+    "uri": "URI",
+    "system": "URI",
+    "day": "date",
+    "file": "file",
+    "folder": "folder",
+    "home": "folder",
+}
+"""What a text holds, by the last word of its setting's name."""
+
+
 class Variable(NamedTuple):
     """One row: the variable, what it may hold, its default and its meaning."""
 
@@ -220,8 +232,7 @@ def _values(name: str, field: FieldInfo) -> str:
         return "JSON list"
     if kind in (int, float):
         return _range("whole number" if kind is int else "number", field)
-    by_name = {"url": "URL", "uri": "URI", "system": "URI", "day": "date", "home": "folder", "file": "file", "folder": "folder"}
-    return by_name.get(name.rpartition("_")[2], "text")
+    return BY_NAME.get(name.rpartition("_")[2], "text")
 
 
 def _plain(annotation: Any) -> Any:

@@ -75,8 +75,8 @@ class Progress:
 class WorkProvider(Protocol):
     """A provider that works on order.
 
-    Its methods raise the errors of `http.py`; none of them repeats a creating POST. `submit` raises `Rejected` for a job
-    that is impossible, and `ConfigError` only for what stops all jobs.
+    Its methods raise the errors of `http.py`; none of them repeats a creating POST. `submit` raises `Rejected` for a
+    job that is impossible, and `ConfigError` only for what stops all jobs.
     """
 
     name: str
