@@ -157,7 +157,7 @@ class WorkProviderConformance(WantedConformance):
             bench.later(60)
 
         sent = set(bench.submissions().values())
-        if bench.work.repeatable_submit:
+        if self.repeatable:
             assert (bench.states(), sent) == ({"fetched"}, {2})
         else:
             assert (bench.states(), sent) == ({"unknown"}, {1})
@@ -200,7 +200,7 @@ class WorkProviderConformance(WantedConformance):
             bench.later(60)
             bench.order()
 
-        if bench.work.repeatable_submit:
+        if self.repeatable:
             assert bench.states() == {"fetched"}
         else:
             assert bench.states() <= {"fetched", "unknown"}

@@ -18,6 +18,7 @@ class TestIntron(WorkProviderConformance):
     name = "intron"
     text_field = "transcript_soap_note"
     takes_files = True
+    repeatable = False
     same_wishes = (
         ({"category": "telehealth"}, {"category": " file_category_TELEHEALTH"}),
         ({"language": "en"}, {"language": "EN-gb"}),

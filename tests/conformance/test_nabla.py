@@ -18,6 +18,7 @@ class TestNabla(WorkProviderConformance):
     name = "nabla"
     text_field = "text"
     takes_files = False
+    repeatable = True
     same_wishes = (
         ({"language": "en-US"}, {"language": "EN_us"}),
         ({"template": "GENERAL_MEDICINE"}, {"template": "general_medicine"}),

@@ -50,6 +50,8 @@ class WantedConformance(ABC):
     """Field of a result whose text gets into a note."""
     takes_files: ClassVar[bool]
     """Whether local files can be handed over."""
+    repeatable: ClassVar[bool]
+    """Whether the vendor documents that the same request id twice does no harm."""
     same_wishes: ClassVar[tuple[tuple[dict[str, Any], dict[str, Any]], ...]]
     """Pairs of manifest columns that mean the same."""
     credentials: ClassVar[tuple[tuple[str, ...], ...]] = (("TOKEN",),)
@@ -84,7 +86,7 @@ class WantedConformance(ABC):
         work: WorkProvider = bench.work
 
         assert bench.provider.name == work.name == self.name
-        assert isinstance(work.repeatable_submit, bool)
+        assert work.repeatable_submit is self.repeatable
         assert set(work.budgets) <= {"submit", "poll"}
         assert all(calls > 0 for calls in work.budgets.values())
 
