@@ -49,7 +49,7 @@ def follow(step: Step, folder: Path) -> None:
         return
     text = path.read_text(encoding="utf-8")
     if step.how == "At the end of":
-        path.write_text(text + step.text, encoding="utf-8")
+        path.write_text(f"{text}\n\n{step.text.lstrip()}", encoding="utf-8")
         return
     lines = step.text.splitlines(keepends=True)
     assert {line[0] for line in lines} <= set(" +-")
