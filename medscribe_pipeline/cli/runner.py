@@ -123,6 +123,7 @@ def sync(
     started = time.monotonic()
     wanted = _wanted(settings, providers)
     warnings.filterwarnings("ignore", module="dagster")
+    import dagster as dg
 
     from assets.automation import BUILD_JOB, SYNC_JOB, consecutive
     from assets.partitions import range_tags
