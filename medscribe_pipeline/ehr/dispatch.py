@@ -274,8 +274,9 @@ class Dispatcher:
                         connection, key, verdict.reason, now=now, codes=verdict.codes, worker=self._worker
                     )
             if not moved:
-                # Our locks were lost and another run took us for dead: it asks the server itself.
-                log.warning("A delivery was settled by another run: state=%s", verdict.state)
+                # Ctrl-C came between our own commit and our note of it; or our locks were lost and another run took us
+                # for dead: it asks the server itself. Either way there is nothing for anybody to do.
+                log.info("A delivery had been settled already: state=%s", verdict.state)
 
     def _land(self, futures: Iterable[Future[Verdict]]) -> None:
         for future in list(futures):

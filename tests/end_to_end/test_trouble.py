@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from medscribe_pipeline.sandbox import Sandbox
+    from tests.end_to_end.command import Ended
     from tests.end_to_end.conftest import Undisturbed
     from tests.end_to_end.trap import Trap
 
@@ -147,18 +149,16 @@ def test_a_corrupt_manifest_imports_nothing(medscribe: Medscribe, sandbox: Sandb
 def test_wrong_tokens_are_named_and_stop_nobody_else(
     medscribe: Medscribe, sandbox: Sandbox, undisturbed: Undisturbed
 ) -> None:
-    runs = {name: medscribe.sync(**{f"MEDSCRIBE_{name}_TOKEN": "wrong"}) for name in ("EHR", "ASKARA", "AUDIOSCRIBE")}
-    landed = {name: ended.json["run"]["sources"] for name, ended in runs.items()}
+    askara = medscribe.sync(MEDSCRIBE_ASKARA_TOKEN="wrong", MEDSCRIBE_EHR_TOKEN="wrong")
+    audioscribe = medscribe.sync(MEDSCRIBE_AUDIOSCRIBE_TOKEN="wrong")
 
     medscribe.sync()
 
-    for name, ended in runs.items():
-        assert ended.code == BAD_SETTINGS
-        messages = [failure["message"] for failure in ended.json["run"]["failures"]]
-        assert messages
-        assert all(f"MEDSCRIBE_{name}_TOKEN" in message for message in messages)
-    assert set(landed["ASKARA"]) == {"audioscribe_sessions"}
-    assert set(landed["AUDIOSCRIBE"]) == {"askara_audios", "askara_notes"}
+    assert [ended.code for ended in (askara, audioscribe)] == [BAD_SETTINGS] * 2
+    assert told_of(askara) == {"askara_audios": "MEDSCRIBE_ASKARA_TOKEN", "ehr_deliveries": "MEDSCRIBE_EHR_TOKEN"}
+    assert told_of(audioscribe) == {"audioscribe_sessions": "MEDSCRIBE_AUDIOSCRIBE_TOKEN"}
+    assert set(askara.json["run"]["sources"]) == {"audioscribe_sessions"}
+    assert set(audioscribe.json["run"]["sources"]) == {"askara_audios", "askara_notes"}
     assert whole_state(medscribe.database, sandbox) == undisturbed.first
 
 
@@ -166,18 +166,19 @@ def test_hosts_nobody_answers_at_stop_nobody_else(
     medscribe: Medscribe, sandbox: Sandbox, undisturbed: Undisturbed
 ) -> None:
     with closed_port() as url:
-        no_askara = medscribe.sync(MEDSCRIBE_ASKARA_BASE_URL=url, **ONE_TRY)
-        delivered = len(sandbox.fhir.resources("Composition"))
-        no_ehr = medscribe.sync(MEDSCRIBE_EHR_BASE_URL=url, **ONE_TRY)
-    built = len(tables_of(medscribe.database)["fhir_documents"])
+        ended = medscribe.sync(MEDSCRIBE_ASKARA_BASE_URL=url, MEDSCRIBE_EHR_BASE_URL=url, **ONE_TRY)
+    tables = tables_of(medscribe.database)
 
     medscribe.sync()
 
-    for ended in (no_askara, no_ehr):
-        assert ended.code == UNREACHABLE
-        assert {failure["code"] for failure in ended.json["run"]["failures"]} == {"unreachable"}
-    assert delivered > 0
-    assert built == len(undisturbed.first["fhir_documents"])
+    failures = ended.json["run"]["failures"]
+    assert ended.code == UNREACHABLE
+    assert {(each["step"], each["code"]) for each in failures} == {
+        ("askara_audios", "unreachable"),
+        ("ehr_deliveries", "unreachable"),
+    }
+    assert {row["provider"] for row in tables["notes"]} == {"audioscribe"}
+    assert len(tables["fhir_documents"]) == 2 * len(tables["notes"])
     assert whole_state(medscribe.database, sandbox) == undisturbed.first
 
 
@@ -194,24 +195,34 @@ def test_failures_of_a_run_are_told_to_people_too(medscribe: Medscribe) -> None:
     assert "Traceback" not in told
 
 
-@pytest.mark.parametrize(
-    ("kind", "number"),
-    [("GET /askara/audios/{uuid}", 5), ("POST /fhir", 3)],
-    ids=["pulling", "delivering"],
-)
 def test_ctrl_c_ends_in_one_line_and_the_next_run_completes(
-    kind: str, number: int, medscribe: Medscribe, sandbox: Sandbox, trap: Trap, undisturbed: Undisturbed
+    medscribe: Medscribe, sandbox: Sandbox, trap: Trap, undisturbed: Undisturbed
 ) -> None:
-    process = medscribe.start("sync", "--json")
-    set_trap(sandbox, trap, kind, number, Fate.ARRIVES, lambda: os.kill(process.pid, signal.SIGINT))
-    ended = finish(process)
+    stopped = [
+        stop_at(medscribe, sandbox, trap, kind, number)
+        for kind, number in (("GET /askara/audios/{uuid}", 5), ("POST /fhir", 3))
+    ]
 
     medscribe.sync()
 
-    assert ended.code == INTERRUPTED
-    assert ended.message.startswith("medscribe: stopped.")
-    assert ended.out == ""
+    for ended in stopped:
+        assert ended.code == INTERRUPTED
+        assert ended.message.startswith("medscribe: stopped.")
+        assert ended.out == ""
     assert whole_state(medscribe.database, sandbox) == undisturbed.first
+
+
+def stop_at(medscribe: Medscribe, sandbox: Sandbox, trap: Trap, kind: str, number: int) -> Ended:
+    """Starts a sync and sends it SIGINT when the sandbox sees the n-th request of a kind."""
+    process = medscribe.start("sync", "--json")
+    set_trap(sandbox, trap, kind, number, Fate.ARRIVES, lambda: os.kill(process.pid, signal.SIGINT))
+    return finish(process)
+
+
+def told_of(ended: Ended) -> dict[str, str]:
+    """By step that failed, the setting its message tells to check."""
+    failures = ended.json["run"]["failures"]
+    return {each["step"]: re.findall(r"setting=(\w+)", each["message"])[0] for each in failures}
 
 
 @contextmanager

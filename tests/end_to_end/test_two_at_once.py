@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from medscribe_pipeline.sandbox import advance
 from tests.end_to_end.command import Medscribe, finish
 from tests.end_to_end.states import whole_state
 from tests.end_to_end.trap import Fate, open_sandbox, set_trap
@@ -23,7 +22,7 @@ pytestmark = pytest.mark.timeout(300)
 TOKEN = "POST /askara/oauth2/token"
 
 
-def test_two_runs_from_nothing_and_two_a_day_later(tmp_path: Path, undisturbed: Undisturbed) -> None:
+def test_two_runs_from_nothing_and_two_more(tmp_path: Path, undisturbed: Undisturbed) -> None:
     """The first two also create the warehouse and the Dagster instance at the same moment, and need one token."""
     with open_sandbox() as (sandbox, trap):
         medscribe = Medscribe(tmp_path, sandbox.environment(oauth=True))
@@ -32,17 +31,12 @@ def test_two_runs_from_nothing_and_two_a_day_later(tmp_path: Path, undisturbed: 
         # Who, where and when comes last, for once: what was landed without it is built again.
         medscribe.import_visits(sandbox.world)
         together += two_at_once(medscribe)
-        first = whole_state(medscribe.database, sandbox)
-        advance(sandbox.world)
-        medscribe.import_visits(sandbox.world)
-        together += two_at_once(medscribe)
-        second = whole_state(medscribe.database, sandbox)
+        ended = whole_state(medscribe.database, sandbox)
 
-    assert [ended.complaints for ended in together] == [[]] * 6
-    assert {ended.code for ended in together} == {1}, "only what is damaged in the corpus waits for somebody"
+    assert [each.complaints for each in together] == [[]] * 4
+    assert {each.code for each in together} == {1}, "only what is damaged in the corpus waits for somebody"
     assert trap.requests[TOKEN] == 1
-    assert in_force(first) == in_force(undisturbed.first)
-    assert in_force(second) == in_force(undisturbed.second)
+    assert in_force(ended) == in_force(undisturbed.first)
 
 
 def test_who_does_not_want_to_wait_is_told_that_another_run_is_at_it(tmp_path: Path) -> None:
