@@ -1,12 +1,21 @@
 """Asset checks: what must hold after every build, counted from the tables themselves."""
 
+from datetime import timedelta
+
 import dagster as dg
 
 from assets.days import NOTES
+from assets.sources import source_key
+from assets.work import INBOX, JOBS, working
+from medscribe_pipeline.providers.inbox import GIVE_UP_AFTER
+from medscribe_pipeline.providers.inbox_store import open_events, waiting_since
+from medscribe_pipeline.providers.jobs import Ledger
+from medscribe_pipeline.settings import JobSettings, Settings
 from medscribe_pipeline.warehouse import reports
 from resources import WarehouseResource, failures_told
 
 SHOWN = 20
+PATIENCE = GIVE_UP_AFTER + timedelta(days=1)
 
 
 @dg.asset_check(asset=NOTES, description="No record became two notes, no document on the EHR belongs to two notes.")
@@ -38,6 +47,49 @@ def landed_is_accounted_for(warehouse: WarehouseResource) -> dg.AssetCheckResult
             "landed": sum(balance.landed for balance in balances),
             "wrong_days": ", ".join(balance.day.isoformat() for balance in wrong[:SHOWN]) or "none",
         },
+    )
+
+
+def work_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
+    """Checks of the job assets and of the inbox."""
+    inbox = [every_event_is_heeded] if settings.providers else []
+    return [*(_no_job_is_overdue(name) for name in working(settings)), *inbox]
+
+
+def _no_job_is_overdue(provider: str) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=source_key(provider, JOBS),
+        name="no_job_is_overdue",
+        description="No job is still asked after beyond its bound, none waits to be submitted for longer than that.",
+    )
+    def no_job_is_overdue(warehouse: WarehouseResource) -> dg.AssetCheckResult:
+        now = warehouse.now()
+        with failures_told():
+            own: JobSettings = getattr(warehouse.settings, provider)
+            with warehouse.warehouse.read() as connection:
+                standing = Ledger(warehouse.warehouse, provider).standing(connection, now=now)
+        age_s = (now - standing.oldest_open_at).total_seconds() if standing.oldest_open_at else 0.0
+        return dg.AssetCheckResult(
+            passed=not standing.overdue and age_s <= 2 * own.job_expires_after_s,
+            metadata={
+                "overdue": standing.overdue,
+                "oldest_open_s": round(age_s, 1),
+                "unknown": standing.states.get("unknown", 0),
+            },
+        )
+
+    return no_job_is_overdue
+
+
+@dg.asset_check(asset=INBOX, description="No acknowledged event waits for longer than the inbox has patience.")
+def every_event_is_heeded(warehouse: WarehouseResource) -> dg.AssetCheckResult:
+    """Fails if an event is left behind."""
+    with failures_told():
+        count, _ = open_events(warehouse.warehouse)
+        since = waiting_since(warehouse.warehouse)
+    age_s = (warehouse.now() - since).total_seconds() if since else 0.0
+    return dg.AssetCheckResult(
+        passed=age_s <= PATIENCE.total_seconds(), metadata={"waiting": count, "oldest_s": round(age_s, 1)}
     )
 
 

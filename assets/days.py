@@ -7,6 +7,7 @@ import dagster as dg
 
 from assets.partitions import backfill_policy, days_of, visit_days
 from assets.sources import source_keys
+from assets.work import work_keys
 from medscribe_pipeline.ehr.delivery import DeliveryReport, deliver_day
 from medscribe_pipeline.fhir.build import DocumentsReport, build_day, mapping_version
 from medscribe_pipeline.notes import NoteState
@@ -37,7 +38,7 @@ def day_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 def _notes_asset(settings: Settings) -> dg.AssetsDefinition:
     @dg.asset(
         name=NOTES,
-        deps=source_keys(settings),
+        deps=[*source_keys(settings), *work_keys(settings)],
         partitions_def=visit_days(settings),
         backfill_policy=backfill_policy(settings),
         group_name="notes",

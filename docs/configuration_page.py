@@ -13,14 +13,18 @@ from medscribe_pipeline.fhir.documents import VERSION_SYSTEM, note_identifier
 from medscribe_pipeline.notes import stable_id
 from medscribe_pipeline.providers.askara import RPPS_SYSTEM
 from medscribe_pipeline.settings import (
-    PREFIX,
     AskaraSettings,
     AudioScribeSettings,
     EhrSettings,
     HttpSettings,
+    IntronSettings,
+    JobSettings,
+    NablaSettings,
     ProviderSettings,
+    ReceiverSettings,
     Settings,
 )
+from medscribe_pipeline.settings.base import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +44,8 @@ class Group(NamedTuple):
     text: str
 
 
+TITLES = {"askara": "Askara", "audioscribe": "AudioScribe", "nabla": "Nabla", "intron": "Intron"}
+
 GROUPS = (
     Group("General", Settings, PREFIX, "What every command reads."),
     Group(
@@ -56,6 +62,20 @@ GROUPS = (
         "AudioScribe is part of the graph as soon as its token is set.",
     ),
     Group(
+        "Nabla",
+        NablaSettings,
+        f"{PREFIX}NABLA_",
+        "Nabla is part of the graph as soon as one credential is set: either the server key, or the OAuth client id "
+        "and private key together. It works on the recordings the [visits manifest](visits.md) names.",
+    ),
+    Group(
+        "Intron",
+        IntronSettings,
+        f"{PREFIX}INTRON_",
+        "Intron Health is part of the graph as soon as its token is set. It works on the recordings the "
+        "[visits manifest](visits.md) names.",
+    ),
+    Group(
         "EHR",
         EhrSettings,
         f"{PREFIX}EHR_",
@@ -63,19 +83,32 @@ GROUPS = (
         "documents is built and stays in the warehouse.",
     ),
     Group(
+        "Receiver",
+        ReceiverSettings,
+        f"{PREFIX}RECEIVER_",
+        "What `medscribe receive` reads. It starts only with a secret: `MEDSCRIBE_NABLA_WEBHOOK_SECRET` for signed "
+        "events, `MEDSCRIBE_RECEIVER_PATH_SECRET` for the others, or both.",
+    ),
+    Group(
         "Shared by the providers",
         ProviderSettings,
         f"{PREFIX}<PROVIDER>_",
-        "Each provider has its own copy. Put `ASKARA` or `AUDIOSCRIBE` for `<PROVIDER>`: "
-        "`MEDSCRIBE_ASKARA_MAX_PAGES`, `MEDSCRIBE_AUDIOSCRIBE_MAX_PAGES`.",
+        "Each provider has its own copy. Put `ASKARA`, `AUDIOSCRIBE`, `NABLA` or `INTRON` for `<PROVIDER>`: "
+        "`MEDSCRIBE_ASKARA_MAX_PAGES`, `MEDSCRIBE_NABLA_PATIENT_SYSTEM`.",
+    ),
+    Group(
+        "Shared by the providers that work on order",
+        JobSettings,
+        f"{PREFIX}<NABLA_OR_INTRON>_",
+        "Nabla and Intron each have their own copy: `MEDSCRIBE_NABLA_POLL_FIRST_S`, `MEDSCRIBE_INTRON_POLL_FIRST_S`.",
     ),
     Group(
         "Shared by all servers",
         HttpSettings,
         f"{PREFIX}<SERVER>_",
-        "How the HTTP client behaves, for each server on its own. Put `ASKARA`, `AUDIOSCRIBE` or `EHR` for "
-        "`<SERVER>`: `MEDSCRIBE_ASKARA_TIMEOUT_S`, `MEDSCRIBE_EHR_TIMEOUT_S`. The defaults are polite; change them "
-        "for a reason.",
+        "How the HTTP client behaves, for each server on its own. Put `ASKARA`, `AUDIOSCRIBE`, `NABLA`, "
+        "`INTRON` or `EHR` for `<SERVER>`: `MEDSCRIBE_ASKARA_TIMEOUT_S`, `MEDSCRIBE_EHR_TIMEOUT_S`. The defaults are "
+        "polite; change them for a reason.",
     ),
 )
 
@@ -97,6 +130,19 @@ MEDSCRIBE_ASKARA_PATIENT_SYSTEM=https://clinic-a.example.org/askara-patients
 # AudioScribe. It has no patients: import a visits manifest.
 MEDSCRIBE_AUDIOSCRIBE_TOKEN=replace-me
 MEDSCRIBE_AUDIOSCRIBE_PATIENT_SYSTEM=https://clinic-a.example.org/mrn
+
+# Nabla, with an OAuth client. With a static server key set MEDSCRIBE_NABLA_TOKEN instead of these two.
+MEDSCRIBE_NABLA_REGION=eu
+MEDSCRIBE_NABLA_CLIENT_ID=00000000-0000-4000-8000-000000000000
+MEDSCRIBE_NABLA_PRIVATE_KEY_FILE=/etc/medscribe/nabla-private-key.pem
+MEDSCRIBE_NABLA_WEBHOOK_SECRET=replace-me
+
+# Intron Health. Local recordings are read from this folder only.
+MEDSCRIBE_INTRON_TOKEN=replace-me
+MEDSCRIBE_INTRON_AUDIO_FOLDER=/var/lib/medscribe/audio
+
+# The receiver: the secret part of the paths of providers that sign nothing.
+MEDSCRIBE_RECEIVER_PATH_SECRET=replace-me-by-40-random-letters
 
 # The FHIR R4 endpoint.
 MEDSCRIBE_EHR_BASE_URL=https://fhir.clinic-a.example.org/r4
@@ -127,6 +173,18 @@ The others belong to the project. Most follow `MEDSCRIBE_FHIR_BASE_URI`.
 Decide on all of them before the first delivery. Another system for patients, clinicians or encounters is a new version
 of every note it appears in, and goes to the EHR as one. Another base changes the identifier by which the EHR finds a
 note again."""
+
+
+BY_NAME = {
+    "url": "URL",
+    "uri": "URI",
+    "system": "URI",
+    "day": "date",
+    "file": "file",
+    "folder": "folder",
+    "home": "folder",
+}
+"""What a text holds, by the last word of its setting's name."""
 
 
 class Variable(NamedTuple):
@@ -170,10 +228,11 @@ def _values(name: str, field: FieldInfo) -> str:
         return " or ".join(code(str(value)) for value in get_args(kind))
     if kind is bool:
         return "`true` or `false`"
+    if get_origin(kind) is tuple:
+        return "JSON list"
     if kind in (int, float):
         return _range("whole number" if kind is int else "number", field)
-    by_name = {"url": "URL", "uri": "URI", "system": "URI", "day": "date", "home": "folder"}
-    return by_name.get(name.rpartition("_")[2], "text")
+    return BY_NAME.get(name.rpartition("_")[2], "text")
 
 
 def _plain(annotation: Any) -> Any:
@@ -212,7 +271,10 @@ def _defaults() -> Settings:
     return Settings.model_construct(
         askara=AskaraSettings.model_construct(),
         audioscribe=AudioScribeSettings.model_construct(),
+        nabla=NablaSettings.model_construct(),
+        intron=IntronSettings.model_construct(),
         ehr=EhrSettings.model_construct(),
+        receiver=ReceiverSettings.model_construct(),
     )
 
 
@@ -225,7 +287,7 @@ def _changeable() -> list[tuple[str, str, str]]:
             code(settings.identifier_system(provider, kind)),
             code(f"{PREFIX}{provider.upper()}_{kind.upper()}_SYSTEM"),
         )
-        for provider, title in (("askara", "Askara"), ("audioscribe", "AudioScribe"))
+        for provider, title in TITLES.items()
         for kind, what in words.items()
     ]
 
@@ -239,7 +301,7 @@ def _systems() -> str:
             code(note_identifier(base, provider, "default", stable_id(provider, "default", "", "note"))["system"]),
             by_base,
         )
-        for provider, title in (("askara", "Askara"), ("audioscribe", "AudioScribe"))
+        for provider, title in TITLES.items()
     ]
     fixed = [
         ("the scribe itself, as author where no clinician is known", code(f"{base}/sid/device"), by_base),

@@ -4,10 +4,11 @@ import warnings
 
 import dagster as dg
 
-from assets.automation import changed_days, jobs, schedules
-from assets.checks import CHECKS
+from assets.automation import jobs, schedules, sensors
+from assets.checks import CHECKS, work_checks
 from assets.days import day_assets
 from assets.sources import source_assets
+from assets.work import work_assets
 from medscribe_pipeline.settings import Settings
 from resources import WarehouseResource
 
@@ -19,13 +20,13 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     with warnings.catch_warnings():
         # Backfill policies are beta in the Dagster we pin; that is no news to whoever loads this.
         warnings.simplefilter("ignore", dg.BetaWarning)
-        assets = [*source_assets(settings), *day_assets(settings)]
+        assets = [*source_assets(settings), *work_assets(settings), *day_assets(settings)]
     return dg.Definitions(
         assets=assets,
-        asset_checks=CHECKS,
+        asset_checks=[*CHECKS, *work_checks(settings)],
         jobs=jobs(settings),
         schedules=schedules(settings),
-        sensors=[changed_days],
+        sensors=sensors(settings),
         resources={"warehouse": WarehouseResource()},
         # A process for every step costs 1.5 s each; these steps wait for others most of the time.
         executor=dg.in_process_executor,

@@ -53,6 +53,12 @@ class VisitRow:
     ended_at: datetime | None = None
     language: str | None = None
     template: str | None = None
+    audio_url: str | None = None
+    audio_path: str | None = None
+    section_style: str | None = None
+    split_by_problem: bool | None = None
+    diarization: bool | None = None
+    category: str | None = None
 
 
 COLUMNS: Final = tuple(VisitRow.__dataclass_fields__)
@@ -61,18 +67,37 @@ COLUMNS: Final = tuple(VisitRow.__dataclass_fields__)
 REQUIRED = ("provider", "correlation_key")
 SYSTEMS = ("patient_system", "practitioner_system", "encounter_system")
 TIMES = ("started_at", "ended_at")
+SWITCHES = ("split_by_problem", "diarization")
+YES = frozenset({"true", "yes", "oui", "1"})
+NO = frozenset({"false", "no", "non", "0"})
+SHORT = frozenset({"provider", "language", "template", "section_style", "category"})
+LONG = frozenset({"audio_url", "audio_path"})
 
-MAX_LENGTHS: Final = {column: 64 if column in {"provider", "language", "template"} else 255 for column in COLUMNS}
+MAX_LENGTHS: Final = {column: 64 if column in SHORT else 4096 if column in LONG else 255 for column in COLUMNS}
 """Longest value of each column, in characters: what the table holds."""
 
 # RFC 5646 by shape: a language of two or three letters, then subtags.
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
 # RFC 3986: a scheme (two characters at least: `C:` is a drive), then nothing a URI cannot hold.
 _ABSOLUTE_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:[^\s<>\"{}|\\^`\x00-\x1f]+")
+# RFC 3986 by shape: a place on a web server, without credentials. Whether it may be used is for the provider to say.
+_WEB_URL = re.compile(r"https?://[^\s/?#@<>\"{}|\\^`\x00-\x1f]+([/?#][^\s<>\"{}|\\^`\x00-\x1f]*)?", re.IGNORECASE)
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _TIMESTAMP = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{1,9})?)?"
     r"([Zz]|[+-][0-9]{2}(:?[0-9]{2})?)?"
 )
+
+_URI_PROBLEM = "is not an absolute URI such as https://hospital.example/mrn or urn:oid:1.2.3"
+_WORD_PROBLEM = "is not one word of letters, digits, _ and -"
+_ANY_TEXT: Final = (re.compile(r".*", re.DOTALL), "")
+_SHAPES: Final = {
+    "language": (_LANGUAGE, "is not a language tag such as en or fr-FR"),
+    "audio_url": (_WEB_URL, "is not a URL such as https://recordings.hospital.example/1.wav"),
+    "section_style": (_WORD, _WORD_PROBLEM),
+    "category": (_WORD, _WORD_PROBLEM),
+    **dict.fromkeys(SYSTEMS, (_ABSOLUTE_URI, _URI_PROBLEM)),
+}
 
 
 def read_visits(path: Path, *, zone: ZoneInfo, known_providers: Collection[str] = KNOWN_PROVIDERS) -> list[VisitRow]:
@@ -86,6 +111,9 @@ def read_visits(path: Path, *, zone: ZoneInfo, known_providers: Collection[str] 
     are local in `zone`. A local time the clocks go through twice counts as the first of the two; one they skip is
     read with the offset from before the change, so 02:30 in a spring gap of an hour is the instant of 03:30
     (`fold=0` in both cases, see PEP 495). Give the offset where that matters.
+
+    `audio_url` or `audio_path`, not both, names the recording for a provider that works on order. `split_by_problem`
+    and `diarization` are true, yes, 1 or oui, or false, no, 0 or non, in any case; empty leaves it to the settings.
 
     Args:
         path: The CSV file.
@@ -115,6 +143,8 @@ def read_visits(path: Path, *, zone: ZoneInfo, known_providers: Collection[str] 
             row = VisitRow(**values)
             if row.started_at and row.ended_at and row.ended_at < row.started_at:
                 problems.add(line, "ended_at", "is before started_at")
+            if row.audio_url and row.audio_path:
+                problems.add(line, "audio_path", "is given beside audio_url; a recording is in one place")
             rows.append(row)
     if problems.count:
         raise problems.as_error()
@@ -257,7 +287,7 @@ def _unreadable(text: str) -> str | None:
     return None
 
 
-def _value(column: str, value: str, zone: ZoneInfo, known_providers: Collection[str]) -> str | datetime | None:
+def _value(column: str, value: str, zone: ZoneInfo, known_providers: Collection[str]) -> str | datetime | bool | None:
     """A cell checked and converted; `None` for an empty one."""
     if not value:
         if column in REQUIRED:
@@ -269,15 +299,28 @@ def _value(column: str, value: str, zone: ZoneInfo, known_providers: Collection[
         raise _WrongValue(f"is longer than {MAX_LENGTHS[column]} characters")
     if column in TIMES:
         return _instant(value, zone)
+    if column in SWITCHES:
+        return _switch(value)
     if column == "provider":
-        value = value.lower()
-        if value not in known_providers:
-            raise _WrongValue(f"is none of {', '.join(known_providers)}")
-    elif column == "language" and not _LANGUAGE.fullmatch(value):
-        raise _WrongValue("is not a language tag such as en or fr-FR")
-    elif column in SYSTEMS and not _ABSOLUTE_URI.fullmatch(value):
-        raise _WrongValue("is not an absolute URI such as https://hospital.example/mrn or urn:oid:1.2.3")
+        return _provider(value, known_providers)
+    shape, problem = _SHAPES.get(column, _ANY_TEXT)
+    if not shape.fullmatch(value):
+        raise _WrongValue(problem)
     return value
+
+
+def _provider(value: str, known_providers: Collection[str]) -> str:
+    name = value.lower()
+    if name not in known_providers:
+        raise _WrongValue(f"is none of {', '.join(known_providers)}")
+    return name
+
+
+def _switch(value: str) -> bool:
+    word = value.lower()
+    if word not in YES | NO:
+        raise _WrongValue("is neither yes (true, yes, 1, oui) nor no (false, no, 0, non)")
+    return word in YES
 
 
 def _instant(value: str, zone: ZoneInfo) -> datetime:

@@ -109,6 +109,8 @@ def status(
     for cursor in found.cursors:
         mark = cursor.watermark.isoformat(timespec="seconds") if cursor.watermark else "-"
         console.print(f"{cursor.provider} {cursor.stream}: read up to {mark}", highlight=False)
+    if found.open_events:
+        console.print(f"Events that wait in the inbox: {found.open_events}. Run `medscribe sync`.", highlight=False)
     if found.days_due:
         console.print(
             f"{found.days_due} of {found.days} visit days are out of date: run `medscribe sync`.", highlight=False
@@ -158,6 +160,16 @@ def import_visits(
         f"{done.records} landed records will be built again by the next sync.",
         highlight=False,
     )
+
+
+@app.command()
+def receive(
+    ready_file: Annotated[Path | None, typer.Option(help="File to write the URL to once it listens.")] = None,
+) -> None:
+    """Receive callbacks and webhooks into the inbox, until Ctrl-C."""
+    from medscribe_pipeline.cli.receive import run_receiver
+
+    run_receiver(_settings(), ready_file=ready_file)
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,7 @@ import orjson
 
 from medscribe_pipeline.cli.output import console, progress_shown
 from medscribe_pipeline.errors import ConfigError
+from medscribe_pipeline.receiver import Receiver
 from medscribe_pipeline.sandbox import Faults, Sandbox, advance, serve
 from medscribe_pipeline.settings import Settings
 from medscribe_pipeline.visits import COLUMNS, read_visits
@@ -35,6 +37,8 @@ __all__ = ["run", "run_sandbox"]
 
 DEFAULT_HOME = Path(".medscribe-demo")
 MARK = "demo.marker"
+TICK_S = 0.3
+JOBS_WAIT_S = 20.0
 UI_START_S = 60.0
 UI_STOP_S = 20.0
 
@@ -68,7 +72,8 @@ def run(*, ui_port: int | None, fresh: bool, as_json: bool) -> int:
     """
     home = _home(fresh=fresh)
     again = (home / "warehouse.sqlite").exists()
-    with Sandbox(state=home / "sandbox.sqlite") as sandbox, _environment(home, sandbox):
+    world = Sandbox(state=home / "sandbox.sqlite", tick_every_s=TICK_S, audio_folder=home / "audio")
+    with world as sandbox, _environment(home, sandbox), _receiving(sandbox):
         settings = Settings.load()
         if ui_port is not None and again:
             return _ui(home, ui_port)
@@ -88,7 +93,7 @@ def _sync_once(settings: Settings, sandbox: Sandbox, passed: dict[str, int] | No
     with Warehouse.open(settings) as warehouse:
         _import_manifest(settings, warehouse, sandbox)
         with progress_shown("demo"):
-            result = runner.sync(settings, warehouse)
+            result = runner.sync(settings, warehouse, wait_s=JOBS_WAIT_S)
         # The corpus holds a few broken records on purpose: quarantined ones are no failure of the demo.
         code = report(settings, warehouse, result, as_json=as_json, quarantine_is_trouble=False)
     if not as_json:
@@ -98,8 +103,9 @@ def _sync_once(settings: Settings, sandbox: Sandbox, passed: dict[str, int] | No
 
 def _introduce(passed: dict[str, int] | None) -> None:
     console.print(
-        "[bold]medscribe demo[/]: two simulated scribe providers and a simulated FHIR endpoint on loopback, "
-        "synthetic patients, a SQLite warehouse. No account, nothing leaves this machine."
+        "[bold]medscribe demo[/]: four simulated scribe providers and a simulated FHIR endpoint on loopback, "
+        "our receiver for their callbacks, synthetic patients, a SQLite warehouse. "
+        "No account, nothing leaves this machine."
     )
     if passed is not None:
         news = ", ".join(
@@ -166,12 +172,30 @@ def _environment(home: Path, sandbox: Sandbox) -> Iterator[None]:
             if name.startswith("MEDSCRIBE_"):
                 del os.environ[name]
         os.environ.update(sandbox.environment(), MEDSCRIBE_HOME=str(home), MEDSCRIBE_TIMEZONE="Europe/Paris")
+        # Jobs in the sandbox take seconds, not minutes.
+        for provider in ("NABLA", "INTRON"):
+            os.environ.update(
+                {f"MEDSCRIBE_{provider}_POLL_FIRST_S": "0.5", f"MEDSCRIBE_{provider}_POLL_LONGEST_S": "1"}
+            )
+        os.environ.update(MEDSCRIBE_RECEIVER_PORT="0", MEDSCRIBE_RECEIVER_PATH_SECRET=secrets.token_urlsafe(24))
         os.chdir(home)  # A `.env` beside the caller belongs to a real account too.
         yield
     finally:
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(before)
+
+
+@contextmanager
+def _receiving(sandbox: Sandbox) -> Iterator[None]:
+    """Our receiver, with the sandbox's callbacks and webhooks pointed at it."""
+    settings = Settings.load()
+    secret = settings.receiver.path_secret
+    with Warehouse.open(settings) as warehouse, Receiver(settings, warehouse) as receiver:
+        sandbox.outbox.targets["nabla"] = f"{receiver.url}/callbacks/nabla"
+        if secret is not None:
+            sandbox.outbox.targets["audioscribe"] = f"{receiver.url}/webhooks/audioscribe/{secret.get_secret_value()}"
+        yield
 
 
 def _ui(home: Path, port: int) -> int:

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -15,10 +16,10 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from medscribe_pipeline.cli.runner import SyncResult
-    from medscribe_pipeline.warehouse.reports import Status
+    from medscribe_pipeline.warehouse.reports import ProviderStatus, Status
 
 __all__ = ["console", "print_json", "progress_shown", "run_summary", "status_json", "status_tables"]
 
@@ -81,12 +82,13 @@ def status_json(status: Status) -> dict[str, Any]:
     """The status as plain JSON values; composite keys are joined with a dot."""
 
     def flat(counter: Any) -> dict[str, int]:
-        return {".".join(key) if isinstance(key, tuple) else str(key): count for key, count in counter.items()}
+        return {".".join(filter(None, key)) if isinstance(key, tuple) else str(key): n for key, n in counter.items()}
 
     return {
         "account": status.account,
         "days": status.days,
         "days_due": status.days_due,
+        "open_events": status.open_events,
         "providers": {
             name: {
                 "landed": flat(each.landed),
@@ -97,6 +99,8 @@ def status_json(status: Status) -> dict[str, Any]:
                 "held": flat(each.held),
                 "rejected": flat(each.rejected),
                 "quarantined": flat(each.quarantined),
+                "jobs": flat(each.jobs),
+                "refused": flat(each.refused),
             }
             for name, each in status.providers.items()
         },
@@ -135,8 +139,11 @@ def run_summary(result: SyncResult) -> None:
     for title in columns.values():
         pulled.add_column(title, justify="right")
     for name, facts in result.sources.items():
-        pulled.add_row(name, *(str(facts.get(column, 0) or "·") for column in columns))
-    console.print(pulled)
+        if "pages" in facts:
+            pulled.add_row(name, *(str(facts.get(column, 0) or "·") for column in columns))
+    if pulled.row_count:
+        console.print(pulled)
+    _work_summary(result)
     notes = result.stages.get("scribe_notes", {})
     documents = result.stages.get("fhir_document_references", {})
     sent = result.stages.get("ehr_deliveries")
@@ -147,18 +154,50 @@ def run_summary(result: SyncResult) -> None:
     console.print(line + ".", highlight=False)
 
 
+def _work_summary(result: SyncResult) -> None:
+    """What became of jobs and of the inbox, for the providers that work on order."""
+    jobs = _table("Jobs in this run")
+    jobs.add_column("provider", no_wrap=True)
+    for title in ("submitted", "asked", "fetched", "failed", "open"):
+        jobs.add_column(title, justify="right")
+    jobs.add_column("how all jobs stand")
+    for name, facts in result.sources.items():
+        if "submitted" in facts:
+            counts = [facts[key] for key in ("submitted", "polled", "fetched", "failed", "open")]
+            jobs.add_row(name.removesuffix("_jobs"), *(str(count or "·") for count in counts), facts["states"])
+    if jobs.row_count:
+        console.print(jobs)
+    inbox = result.sources.get("inbox_events", {})
+    if inbox.get("looked_at"):
+        done, waiting = inbox["processed"], inbox["waiting"]
+        line = f"Inbox: {inbox['looked_at']} events looked at; processed: {done}; waiting: {waiting}."
+        console.print(line, highlight=False)
+
+
 def status_tables(status: Status) -> list[Table]:
     """The status for a person: one table of what is where, one of why something stopped."""
+    why = _why(status)
+    return [_where(status), why] if why.row_count else [_where(status)]
+
+
+def _where(status: Status) -> Table:
     main = _table("Where everything is")
     main.add_column("")
-    names = list(status.providers)
-    for name in names:
-        main.add_column(name, justify="right")
+    each = list(status.providers.values())
+    for p in each:
+        main.add_column(p.provider, justify="right")
 
-    def row(title: str, values: list[int | str]) -> None:
+    def row(title: str, values: list[int]) -> None:
         main.add_row(title, *(str(value) if value else "·" for value in values))
 
-    each = [status.providers[name] for name in names]
+    def rows_if_any(titles: Iterable[str], count: Callable[[ProviderStatus, str], int]) -> None:
+        for title in titles:
+            if any(count(p, title) for p in each):
+                row(f"  {title}", [count(p, title) for p in each])
+
+    if any(p.jobs for p in each):
+        row("jobs", [p.jobs.total() for p in each])
+        rows_if_any(JOB_STATES, lambda p, state: p.jobs_in(state))
     row("records landed", [p.landed.total() for p in each])
     row("  of them no note (yet)", [p.held_records.total() for p in each])
     row("notes", [p.notes.total() for p in each])
@@ -167,26 +206,42 @@ def status_tables(status: Status) -> list[Table]:
     row("  retracted", [p.notes["retracted"] for p in each])
     for kind in ("Composition", "DocumentReference"):
         row(f"{kind}s", [p.documents[kind] for p in each])
-        for state in ("delivered", "held", "rejected", "unknown"):
-            if any(p.deliveries[kind, state] for p in each):
-                row(f"  {state}", [p.deliveries[kind, state] for p in each])
+        rows_if_any(DELIVERY_STATES, partial(_deliveries, kind))
         row("  waiting", [sum(p.deliveries[kind, s] for s in ("planned", "claimed", "sent")) for p in each])
     row("quarantined", [p.quarantined.total() for p in each])
+    return main
 
+
+def _why(status: Status) -> Table:
     why = _table("What did not go on, and why")
     for column in ("provider", "what", "why", "count"):
         why.add_column(column, justify="right" if column == "count" else "left")
-    for p in each:
+    for p in status.providers.values():
         rows = [
             *(("record without note", code, count) for code, count in p.held_records.items()),
             *(("document held", code, count) for code, count in p.held.items()),
             *(("document rejected by the EHR", code, count) for code, count in p.rejected.items()),
             *((f"quarantined ({stage})", code, count) for (stage, code), count in p.quarantined.items()),
+            *((f"job {state}", code, n) for (state, code), n in p.jobs.items() if state in JOBS_THAT_STOPPED),
+            *((f"{WANTED.get(wanted, wanted)} refused", code, count) for (wanted, code), count in p.refused.items()),
         ]
         for what, code, count in sorted(rows):
             why.add_row(p.provider, what, REASONS.get(code, code), str(count))
-    return [main, why] if why.row_count else [main]
+    return why
 
+
+def _deliveries(kind: str, status: ProviderStatus, state: str) -> int:
+    return status.deliveries[kind, state]
+
+
+DELIVERY_STATES = ("delivered", "held", "rejected", "unknown")
+
+JOB_STATES = ("wanted", "submitting", "running", "ready", "failed", "expired", "cancelled", "unknown")
+"""In the order of a job's life; `fetched` is what the line above them is mostly made of."""
+
+JOBS_THAT_STOPPED = ("failed", "expired", "unknown")
+
+WANTED = {"follow_up": "next job"}
 
 REASONS = {
     "archived_without_note": "archived before a note was written",
@@ -202,5 +257,20 @@ REASONS = {
     "changed_in_ehr": "somebody changed it in the EHR since",
     "wire_model": "a field has the wrong type or is missing",
     "no_id": "the record has no id",
+    "worker_died": "the run died while it was sent",
+    "timeout": "no answer in time",
+    "disconnected": "the connection broke before an answer",
+    "no_result": "no end within JOB_EXPIRES_AFTER_S",
+    "gone": "the provider knows nothing of it",
+    "provider_failure": "the provider gave it up, without a reason we can show",
+    "no_recording": "the visit names no recording",
+    "audio_path": "this provider takes no local files: give an audio_url",
+    "audio_missing": "the audio file is not there",
+    "audio_folder": "no audio folder is set",
+    "audio_outside": "the audio file is not in the audio folder",
+    "audio_type": "the audio file is of no type the provider takes",
+    "audio_too_large": "the audio file is too large",
+    "audio_url_private": "the audio URL leads to a private address",
+    "audio_url_scheme": "the audio URL must begin with https://",
 }
 """What the codes of the ledger and the quarantine mean; a code that is not here is shown as it is."""

@@ -103,6 +103,7 @@ def sync(
     since: str | None = None,
     until: str | None = None,
     full_refresh: bool = False,
+    wait_s: float = 0.0,
 ) -> SyncResult:
     """Pulls from the providers, then builds and delivers every outdated visit day.
 
@@ -113,6 +114,7 @@ def sync(
         since: ISO 8601 lower bound, instead of the watermark.
         until: ISO 8601 upper bound.
         full_refresh: Read everything again.
+        wait_s: How long to wait for jobs this run submits; without, the next run asks after them.
 
     Raises:
         ConfigError: A provider is not configured, or no provider is.
@@ -121,10 +123,12 @@ def sync(
     started = time.monotonic()
     wanted = _wanted(settings, providers)
     warnings.filterwarnings("ignore", module="dagster")
+    import dagster as dg
 
     from assets.automation import BUILD_JOB, SYNC_JOB, consecutive
     from assets.partitions import range_tags
     from assets.sources import SyncConfig, source_key
+    from assets.work import INBOX, JOBS, WorkConfig
     from medscribe_pipeline.definitions import build_definitions
     from medscribe_pipeline.providers.catalogue import PROVIDERS
 
@@ -134,11 +138,13 @@ def sync(
     definitions = build_definitions(settings)
     result = SyncResult()
     with _open_instance(settings, warehouse) as instance:
-        keys = [source_key(name, stream.name) for name in wanted for stream in PROVIDERS[name].streams]
-        ops = {key.to_python_identifier(): {"config": config.model_dump()} for key in keys}
+        listed = [source_key(name, stream.name) for name in wanted for stream in PROVIDERS[name].streams]
+        ordered = [source_key(name, JOBS) for name in wanted if PROVIDERS[name].work is not None]
+        ops = {key.to_python_identifier(): {"config": config.model_dump()} for key in listed}
+        ops |= {key.to_python_identifier(): {"config": WorkConfig(wait_s=wait_s).model_dump()} for key in ordered}
         run = definitions.resolve_job_def(SYNC_JOB).execute_in_process(
             instance=instance,
-            asset_selection=keys,
+            asset_selection=[*listed, *ordered, dg.AssetKey(INBOX)],
             run_config={"ops": ops, "loggers": QUIET},
             raise_on_error=False,
             tags={"medscribe/trigger": "medscribe sync"},
@@ -165,7 +171,7 @@ QUIET = {"console": {"config": {"log_level": "CRITICAL"}}}
 def _wanted(settings: Settings, providers: Sequence[str]) -> list[str]:
     if not settings.providers:
         raise ConfigError(
-            "No provider is configured; set MEDSCRIBE_AUDIOSCRIBE_TOKEN or MEDSCRIBE_ASKARA_TOKEN, "
+            "No provider is configured; set for example MEDSCRIBE_AUDIOSCRIBE_TOKEN or MEDSCRIBE_ASKARA_TOKEN, "
             "or try `medscribe demo`",
             code="no_provider",
         )

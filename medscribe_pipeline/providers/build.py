@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["NotesReport", "build_notes", "count_due", "mapping_fingerprint"]
 
 CODE_VERSION = "1"
-"""Raise it when `to_note` of any provider maps differently: all days are then built again, from what has landed."""
+"""Raise it when `to_notes` of any provider maps differently: all days are then built again, from what has landed."""
 
 BATCH = 500
 
@@ -70,7 +70,9 @@ def mapping_fingerprint(settings: Settings) -> str:
         headings_version(),
         settings.timezone,
         settings.fhir_base_uri,
-        settings.audioscribe.reviewed,
+        # Only providers that cannot tell what was signed off are told by a setting.
+        [getattr(getattr(settings, provider), "reviewed", None) for provider in PROVIDERS],
+        settings.nabla.make_notes,
         systems,
     ]
     return content_hash(facts)[:16]
@@ -140,7 +142,7 @@ def _build_batch(
         for row, record in _records(warehouse, connection, keys):
             outcome, code = "note", None
             try:
-                result = PROVIDERS[row.provider].to_note(record, settings)
+                result = PROVIDERS[row.provider].to_notes(record, settings)
             except ValidationError as error:
                 outcome, code = "quarantined", "wire_model"
                 problems.append(_problem(warehouse, row, code, field_paths(error), now, run_id))
@@ -151,8 +153,8 @@ def _build_batch(
                 if isinstance(result, Held):
                     outcome, code = "part" if result.part else "held", result.code
                 else:
-                    mapped.append(MappedNote(result, row.visit_day, row.change_seq))
-                    if not result.has_text:
+                    mapped.extend(MappedNote(note, row.visit_day, row.change_seq) for note in result)
+                    if not any(note.has_text for note in result):
                         outcome, code = "held", "empty_note"
             outcomes.append(
                 {
@@ -223,6 +225,7 @@ def _records(
                     stream=stream,
                     source_id=row.source_id,
                     payload=row.payload,
+                    fetched_at=row.fetched_at,
                     parent=parents.get(row.parent_id),
                     children=children.get(row.source_id, 0),
                     visit=manifest.get(row.source_id) or manifest.get(row.parent_id),

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import sqlalchemy as sa
 
-from medscribe_pipeline.providers import askara, audioscribe
+from medscribe_pipeline.providers import askara, audioscribe, intron, nabla
+from medscribe_pipeline.providers.records import Held
 from medscribe_pipeline.warehouse.tables import source_records
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from medscribe_pipeline.notes import ScribeNote
     from medscribe_pipeline.providers.http import HttpClient
     from medscribe_pipeline.providers.pull import PullReport, Window
-    from medscribe_pipeline.providers.records import Held, LandedRecord
+    from medscribe_pipeline.providers.records import LandedRecord
+    from medscribe_pipeline.providers.work import WorkProvider
     from medscribe_pipeline.settings import Settings
     from medscribe_pipeline.warehouse.landing import Landing
     from medscribe_pipeline.warehouse.store import Warehouse
@@ -66,12 +68,21 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """One provider. `to_note` maps a landed record; `open_client` opens the HTTP client of the account."""
+    """One provider.
+
+    Attributes:
+        name: Its name in every key.
+        open_client: Opens the HTTP client of the account.
+        to_notes: Maps a landed record to its notes, or says why there is none.
+        streams: What can be listed.
+        work: What works on order, for a provider that cannot be listed.
+    """
 
     name: str
     open_client: Callable[[Settings, Warehouse], AbstractContextManager[HttpClient]]
-    streams: tuple[Stream, ...]
-    to_note: Callable[[LandedRecord, Settings], ScribeNote | Held]
+    to_notes: Callable[[LandedRecord, Settings], tuple[ScribeNote, ...] | Held]
+    streams: tuple[Stream, ...] = ()
+    work: Callable[[Settings], WorkProvider] | None = None
 
     def stream(self, name: str) -> Stream:
         """The stream of that name."""
@@ -133,6 +144,18 @@ def _pull_notes(
     )
 
 
+def _single(
+    to_note: Callable[[LandedRecord, Settings], ScribeNote | Held],
+) -> Callable[[LandedRecord, Settings], tuple[ScribeNote, ...] | Held]:
+    """For providers whose records are one note each."""
+
+    def to_notes(record: LandedRecord, settings: Settings) -> tuple[ScribeNote, ...] | Held:
+        found = to_note(record, settings)
+        return found if isinstance(found, Held) else (found,)
+
+    return to_notes
+
+
 PROVIDERS: dict[str, Provider] = {
     askara.NAME: Provider(
         name=askara.NAME,
@@ -141,12 +164,16 @@ PROVIDERS: dict[str, Provider] = {
             Stream(askara.AUDIOS, _pull_audios, "Askara audios: who, when, and how far the recording has come."),
             Stream(askara.NOTES, _pull_notes, "Askara notes: the text written from an audio.", after=(askara.AUDIOS,)),
         ),
-        to_note=askara.to_note,
+        to_notes=_single(askara.to_note),
     ),
     audioscribe.NAME: Provider(
         name=audioscribe.NAME,
         open_client=audioscribe.open_client,
         streams=(Stream(audioscribe.SESSIONS, _pull_sessions, "AudioScribe sessions: note text and raw transcript."),),
-        to_note=audioscribe.to_note,
+        to_notes=_single(audioscribe.to_note),
+    ),
+    nabla.NAME: Provider(name=nabla.NAME, open_client=nabla.open_client, to_notes=nabla.to_notes, work=nabla.Nabla),
+    intron.NAME: Provider(
+        name=intron.NAME, open_client=intron.open_client, to_notes=intron.to_notes, work=intron.Intron
     ),
 }

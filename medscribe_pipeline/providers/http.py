@@ -44,8 +44,9 @@ from medscribe_pipeline.providers.transport import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
+    from pathlib import Path
     from random import Random
 
     from medscribe_pipeline.settings import HttpSettings
@@ -107,7 +108,7 @@ class _Call:
     method: str
     url: httpx.URL
     headers: dict[str, str]
-    content: bytes | None
+    content: bytes | Callable[[], Iterator[bytes]] | None
     caller: Caller
     tries: int = 0
     renewed: bool = False
@@ -126,6 +127,7 @@ class HttpClient:
         sleep: Waits; a test may bring its own. With the default, `stop` ends a wait at once.
         random: Jitter of the waits.
         stop: Once set, no wait is begun or continued: `Retriable` with code `stopped`.
+        ca_file: PEM file with the certificate authorities to trust, instead of the usual ones.
     """
 
     def __init__(
@@ -140,6 +142,7 @@ class HttpClient:
         sleep: Callable[[float], None] = time.sleep,
         random: Random | None = None,
         stop: threading.Event | None = None,
+        ca_file: Path | None = None,
     ) -> None:
         self.name = name
         self.stats = Stats()
@@ -155,7 +158,7 @@ class HttpClient:
         # At INFO these two print URLs, at DEBUG headers.
         for noisy in ("httpx", "httpcore"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
-        self._lanes = Lanes(name, self._base_url, settings)
+        self._lanes = Lanes(name, self._base_url, settings, ca_file)
 
     def __enter__(self) -> Self:
         """The client itself; leaving closes its connections."""
@@ -184,6 +187,7 @@ class HttpClient:
         *,
         params: Sequence[tuple[str, str]] = (),
         json: bytes | Any = None,
+        content: Callable[[], Iterator[bytes]] | None = None,
         headers: Mapping[str, str] | None = None,
         repeat: bool,
         throttle_is_refusal: bool = False,
@@ -195,6 +199,9 @@ class HttpClient:
             path: Added to the base URL as it is, trailing slash included; percent-encode ids in it.
             params: Query parameters, in order, names may repeat.
             json: Body: bytes that are JSON already, or what orjson can write. None for no body.
+            content: Instead of `json`, a body too large for memory: called for each sending, gives it in pieces. What
+                it raises breaks the request off and reaches the caller as it is. `headers` must then hold
+                `Content-Type` and `Content-Length`.
             headers: Further headers; they win over ours (`Content-Type`, `Accept`, `If-Match`).
             repeat: The request may be sent twice without harm. Otherwise it is sent again only when it surely
                 took no effect.
@@ -211,13 +218,13 @@ class HttpClient:
             ProviderContractError: `not_json`, `undecodable`, `body_too_large`, `redirect` or `path`.
             ConfigError: `request` or `tls_certificate`: no such request can be made.
         """
-        content = json if json is None or isinstance(json, bytes) else orjson.dumps(json)
-        defaults = {"Content-Type": "application/json"} if content is not None else {}
+        encoded = json if json is None or isinstance(json, bytes) else orjson.dumps(json)
+        defaults = {"Content-Type": "application/json"} if encoded is not None else {}
         call = _Call(
             method=method,
             url=join_url(self._base_url, path, params),
             headers={**defaults, **(headers or {})},
-            content=content,
+            content=content or encoded,
             caller=Caller(self.name, self._hint, repeat, throttle_is_refusal, self._settings.max_wait_s),
         )
         # Failures travel as values, so that no exception is ever raised while one of httpx's is being handled:
@@ -272,11 +279,12 @@ class HttpClient:
         self._budget.wait_turn()
         sent_at = self._clock.now()
         self.stats.add(requests=1)
+        content = call.content() if callable(call.content) else call.content
         try:
             headers = {**credentials, **call.headers}
             with (
                 self._lanes.borrow() as lane,
-                lane.stream(call.method, url, headers=headers, content=call.content) as response,
+                lane.stream(call.method, url, headers=headers, content=content) as response,
             ):
                 raw = self._read(response)
         except BodyTooLargeError:
@@ -319,6 +327,8 @@ class HttpClient:
         if response.is_success or answer.status == HTTPStatus.NOT_MODIFIED:
             return answer if is_json else unreadable("not_json", "The answer is not JSON.", call.caller)
         failure = judge_status(answer, call.caller, now)
+        if isinstance(failure.error, Unsettled):
+            failure.error.answer = answer
         if failure.throttled:
             self.stats.add(throttled=1)
             self._budget.hold(failure.delay_s or self._jitter_s(call.tries))

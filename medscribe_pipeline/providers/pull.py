@@ -37,6 +37,7 @@ __all__ = [
     "land_items",
     "pull_pages",
     "retry_waiting",
+    "storable",
     "too_many_pages",
 ]
 
@@ -264,7 +265,7 @@ def land_items(
     """Lands the items of a page that are new or changed, asking for details where the stream has them."""
     candidates: dict[str, tuple[Any, str]] = {}
     problems: list[Problem] = []
-    for item in map(_storable, items):
+    for item in map(storable, items):
         source_id = source.identify(item)
         digest = content_hash(item)
         if source_id is None:
@@ -373,13 +374,13 @@ def _checked(source: Source, payload: Any, fetched_at: datetime) -> tuple[Any, d
 
 def _answered(source: Source, source_id: str, answer: Answer) -> tuple[Any, datetime]:
     """What a detail answer holds and when it was asked for; it must be the record we asked for."""
-    body = _storable(answer.body)
+    body = storable(answer.body)
     if source.identify(body) not in (source_id, None):
         raise ProviderContractError("The provider answered with another record than asked for", code="other_record")
     return body, answer.sent_at
 
 
-def _storable(value: Any) -> Any:
+def storable(value: Any) -> Any:
     """The value with U+FFFD for U+0000: JSON allows it, PostgreSQL stores it neither in text nor in JSONB."""
     if b"\\u0000" not in canonical_json(value):  # True also for an escaped backslash before the word u0000: no harm
         return value

@@ -29,6 +29,12 @@ class ManifestVisit:
     ended_at: datetime | None = None
     language: str | None = None
     template: str | None = None
+    audio_url: str | None = None
+    audio_path: str | None = None
+    section_style: str | None = None
+    split_by_problem: bool | None = None
+    diarization: bool | None = None
+    category: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,7 @@ class LandedRecord:
     parent: dict[str, Any] | None = None
     children: int = 0
     visit: ManifestVisit | None = None
+    fetched_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

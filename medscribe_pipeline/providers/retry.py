@@ -67,8 +67,11 @@ class Unsettled(Retriable):
     """A request that may take effect only once was sent, and nothing proves whether it did.
 
     It must not be sent again before somebody has looked. Every other `Retriable` of a request with
-    `repeat=False` means that it surely did not take effect.
+    `repeat=False` means that it surely did not take effect. `answer` as in `Refused`, where there was one that
+    could be read: it may say more than its status.
     """
+
+    answer: Answer | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import queue
+import ssl
 from typing import TYPE_CHECKING
 
 import httpx
@@ -13,8 +14,8 @@ from medscribe_pipeline import __version__
 from medscribe_pipeline.errors import ConfigError, ProviderContractError
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from medscribe_pipeline.providers.answers import Answer
     from medscribe_pipeline.settings import HttpSettings
@@ -46,22 +47,25 @@ class Lanes:
         name: Name of the client, for messages.
         base_url: Where the lanes lead; used to tell a server of this machine.
         settings: Limits and timeouts.
+        ca_file: PEM file with the certificate authorities to trust; the usual ones without it.
 
     Raises:
-        ConfigError: `base_url` is no URL, or a proxy or CA file named by the environment cannot be used.
+        ConfigError: `base_url` is no URL, or a proxy or CA file named by the environment cannot be used; or `ca_file`
+            cannot (code `ca_file`).
     """
 
-    def __init__(self, name: str, base_url: str, settings: HttpSettings) -> None:
+    def __init__(self, name: str, base_url: str, settings: HttpSettings, ca_file: Path | None = None) -> None:
         self.timeout_s = settings.timeout_s
         self._all: list[httpx.Client] = []
         # Last in, first out: under little load few connections stay open, and those stay warm.
         self._free: queue.LifoQueue[httpx.Client] = queue.LifoQueue()
         host = ""
+        own_trust = _own_trust(name, ca_file) if ca_file is not None else None
         # These errors quote URLs and paths, so nothing is raised while one of them is being handled.
         with contextlib.suppress(httpx.InvalidURL, UnicodeError, ValueError, OSError):
             host = httpx.URL(base_url).host
             # TLS verification is on, and no setting turns it off. Reading the CA file is slow: once for all lanes.
-            trust = httpx.create_ssl_context()
+            trust = own_trust or httpx.create_ssl_context()
             self._all.extend(_open_lane(host, settings, trust) for _ in range(settings.connections))
         if not host or not self._all:
             self.close()
@@ -93,6 +97,13 @@ class Lanes:
         """Closes all connections."""
         for lane in self._all:
             lane.close()
+
+
+def _own_trust(name: str, ca_file: Path) -> ssl.SSLContext:
+    """Trust in the authorities of one file, and in no other."""
+    with contextlib.suppress(OSError, ValueError):
+        return ssl.create_default_context(cafile=str(ca_file))
+    raise ConfigError("The CA file is missing or holds no certificates.", code="ca_file", context={"client": name})
 
 
 def _open_lane(host: str, settings: HttpSettings, trust: ssl.SSLContext) -> httpx.Client:

@@ -1,4 +1,4 @@
-"""The Askara API: `/audios`, `/notes`, `/me` and the token endpoint.
+"""The Askara API: `/audios`, `/notes`, `/me`, the registration of webhooks and the token endpoint.
 
 Shapes and parameters of audios are those of the vendor's reference (Askara API 1.1.0); notes, tokens and rate limits
 those of its guides. Where the vendor is silent the sandbox does what API Platform, the framework behind it, does:
@@ -27,11 +27,12 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from medscribe_pipeline.sandbox.askara_webhooks import AskaraWebhooks
     from medscribe_pipeline.sandbox.corpus import Record
     from medscribe_pipeline.sandbox.state import State
     from medscribe_pipeline.sandbox.world import World
 
-__all__ = ["AskaraOptions", "askara_app"]
+__all__ = ["AskaraOptions", "askara_app", "note_item"]
 
 _PATIENT_LIST_FIELDS = ("uuid", "firstName", "lastName", "dateOfBirth", "gender")
 _NOTE_PATIENT_FIELDS = ("uuid", "firstName", "lastName")
@@ -66,12 +67,19 @@ class AskaraOptions:
     rate_refill: int = 500
 
 
-def askara_app(world: World, state: State, options: AskaraOptions, clock: Callable[[], float] = time.time) -> Starlette:
+def askara_app(
+    world: World,
+    state: State,
+    webhooks: AskaraWebhooks,
+    options: AskaraOptions,
+    clock: Callable[[], float] = time.time,
+) -> Starlette:
     """Builds the app.
 
     Args:
         world: What it serves.
         state: Where it remembers its tokens.
+        webhooks: Where it remembers who registered.
         options: Its behaviour.
         clock: Seconds since the epoch, for tokens and rate limits.
     """
@@ -83,7 +91,7 @@ def askara_app(world: World, state: State, options: AskaraOptions, clock: Callab
         state=state,
         lifetime_s=options.token_lifetime_s,
     )
-    api = _Api(world, oauth, options)
+    api = _Api(world, oauth, webhooks, options)
     return Starlette(
         routes=[
             Route("/oauth2/token", api.token, methods=["POST"]),
@@ -92,6 +100,7 @@ def askara_app(world: World, state: State, options: AskaraOptions, clock: Callab
             Route("/notes", api.guarded(api.notes)),
             Route("/notes/{uuid}", api.guarded(api.note)),
             Route("/me", api.guarded(api.me)),
+            Route("/webhooks", api.guarded(api.register), methods=["POST"]),
         ],
         middleware=[Middleware(_RateLimit, limit=options.rate_limit, refill=options.rate_refill, clock=clock)],
         exception_handlers={404: _not_found, 405: _method_not_allowed},
@@ -99,9 +108,10 @@ def askara_app(world: World, state: State, options: AskaraOptions, clock: Callab
 
 
 class _Api:
-    def __init__(self, world: World, oauth: OAuth, options: AskaraOptions) -> None:
+    def __init__(self, world: World, oauth: OAuth, webhooks: AskaraWebhooks, options: AskaraOptions) -> None:
         self._world = world
         self._oauth = oauth
+        self._webhooks = webhooks
         self._options = options
         self._audios = Collection(
             world,
@@ -187,19 +197,26 @@ class _Api:
 
     async def notes(self, request: Request) -> Response:
         page = self._notes.page(request.query_params.multi_items(), lambda _: False)
-        return _json([on_the_wire(note, self._note_item(note)) for note in page])
+        return _json([on_the_wire(note, note_item(self._world, note)) for note in page])
 
     async def note(self, request: Request) -> Response:
         note = self._world.records("notes").get(request.path_params["uuid"])
         if note is None:
             return _problem(404, "Not Found", "Not Found")
-        detail = {**self._note_item(note), "audio": note["audio"], "user": self._user(note["user"])}
+        detail = {**note_item(self._world, note), "audio": note["audio"], "user": self._user(note["user"])}
         return _json(on_the_wire(note, detail))
 
     async def me(self, _: Request) -> Response:
         user = next(iter(self._world.records("users").values()))
         organization = {"uuid": user["uuid"], "name": "Zzmark Test Clinic", "country": "FR", "timezone": "Europe/Paris"}
         return _json({**user, "timezone": "Europe/Paris", "languageSpoken": "fr", "organization": organization})
+
+    async def register(self, request: Request) -> Response:
+        try:
+            body = orjson.loads(await request.body())
+            return _json(self._webhooks.register(body if isinstance(body, dict) else {}), 201)
+        except ValueError:  # orjson's own error is one, too
+            return _problem(422, "Unprocessable Content", "The webhook is not as documented.")
 
     def _audio_item(self, audio: Record, expand: set[str]) -> dict[str, Any]:
         patient: Any = audio["patient"]
@@ -213,13 +230,6 @@ class _Api:
             **{name: _z_text(audio[name]) for name in ("createdAt", "updatedAt", "archivedAt")},
             "user": self._user(audio["user"]),
             "audioWorkflowStepV3": audio["step"],
-        }
-
-    def _note_item(self, note: Record) -> dict[str, Any]:
-        patient = self._world.records("patients").get(note["patient"] or "")
-        return {
-            **{name: note[name] for name in ("uuid", "type", "content", "createdAt", "updatedAt")},
-            "patient": patient and {name: patient[name] for name in _NOTE_PATIENT_FIELDS},
         }
 
     def _user(self, key: str | None) -> dict[str, Any] | None:
@@ -267,6 +277,15 @@ class _RateLimit:
             wait_s = int((1 - self._level) / self._per_second) + 1
             refusal = _problem(429, "Too Many Requests", "Rate limit exceeded.", {"retry-after": str(wait_s)})
             await refusal(scope, receive, send_with_headers)
+
+
+def note_item(world: World, note: Record) -> dict[str, Any]:
+    """A note as lists and events show it."""
+    patient = world.records("patients").get(note["patient"] or "")
+    return {
+        **{name: note[name] for name in ("uuid", "type", "content", "createdAt", "updatedAt")},
+        "patient": patient and {name: patient[name] for name in _NOTE_PATIENT_FIELDS},
+    }
 
 
 def _z_text(value: str | None) -> str | None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from medscribe_pipeline.sandbox.corpus import Record
     from medscribe_pipeline.sandbox.world import World
 
-__all__ = ["AudioScribeOptions", "audioscribe_app"]
+__all__ = ["AudioScribeOptions", "audioscribe_app", "session_item"]
 
 _FIELDS = ("id", "title", "note", "originalTranscript", "tags", "createdAt")
 
@@ -82,13 +82,13 @@ class _Api:
                 return _json({"detail": "Invalid page."}, 404)
             if self._options.past_the_end == "clamp":
                 number = max(0, (len(sessions) - 1) // size)
-        return _json([_shape(session) for session in sessions[number * size : (number + 1) * size]])
+        return _json([session_item(session) for session in sessions[number * size : (number + 1) * size]])
 
     async def session(self, request: Request) -> Response:
         if not self._is_authorized(request):
             return _json({"detail": "Invalid token."}, 401)
         session = self._world.records("sessions").get(str(request.path_params["key"]))
-        return _json({"detail": "Not found."}, 404) if session is None else _json(_shape(session))
+        return _json({"detail": "Not found."}, 404) if session is None else _json(session_item(session))
 
     def _is_authorized(self, request: Request) -> bool:
         return request.headers.get("authorization") == f"Bearer {self._options.token}"
@@ -105,7 +105,8 @@ class _Api:
             return self._sorted
 
 
-def _shape(session: Record) -> dict[str, Any]:
+def session_item(session: Record) -> dict[str, Any]:
+    """A session as the API answers it and the webhook posts it."""
     return on_the_wire(session, {name: session[name] for name in _FIELDS})
 
 

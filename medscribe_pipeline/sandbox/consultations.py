@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from random import Random
 
-__all__ = ["MARKERS", "QUIRKS", "Consultation", "Text", "consultations", "quirk", "write"]
+__all__ = ["MARKERS", "QUIRKS", "Consultation", "Text", "consultations", "fill_in", "quirk", "write"]
 
 MARKERS = ("Zzmark", "zzmark", "ZZMARK", "qxcanary", "QXCANARY")
 """Every synthetic name holds a form of the first, every synthetic text a form of the second (case-sensitive)."""
@@ -56,7 +56,19 @@ def consultations() -> tuple[Consultation, ...]:
 
 def write(consultation: Consultation, patient: str, reference: str, rng: Random) -> Text:
     """Fills a consultation in with a patient's name, a file reference and plausible numbers from `rng`."""
-    values = {
+    values = _values(patient, reference, rng)
+    return Text(
+        _fill(consultation.title, values), _fill(consultation.body, values), _fill(consultation.transcript, values)
+    )
+
+
+def fill_in(text: str, patient: str, reference: str, rng: Random, **more: str) -> str:
+    """Fills a single text in, as `write` does; `more` are further words in braces."""
+    return _fill(text, _values(patient, reference, rng) | more)
+
+
+def _values(patient: str, reference: str, rng: Random) -> dict[str, str]:
+    return {
         "patient": patient,
         "ref": reference,
         "age": str(rng.randint(2, 97)),
@@ -69,10 +81,9 @@ def write(consultation: Consultation, patient: str, reference: str, rng: Random)
         "dose": str(rng.choice((5, 10, 20, 40))),
     }
 
-    def fill(text: str) -> str:
-        return _PLACEHOLDER.sub(lambda match: values[match.group(1)], text).strip()
 
-    return Text(fill(consultation.title), fill(consultation.body), fill(consultation.transcript))
+def _fill(text: str, values: Mapping[str, str]) -> str:
+    return _PLACEHOLDER.sub(lambda match: values[match.group(1)], text).strip()
 
 
 def _windows(note: str) -> str:

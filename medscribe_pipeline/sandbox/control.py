@@ -10,7 +10,11 @@ DELETE /_control/{collection}/{key}         audios, notes or sessions: gone with
 PUT    /_control/faults                     {} for all, or fields of `Faults`; DELETE turns them off
 GET    /_control/stats                      requests and faults so far; DELETE starts again from zero
 GET    /_control/world                      generation, clock, counts
-GET    /_control/visits                     the truth about the sessions' visits
+GET    /_control/visits                     the truth about visits, recordings to be worked on included
+POST   /_control/tick                       time passes: jobs move on, what is due is pushed; {"times": optional}
+POST   /_control/push                       sends something now: {"app": ..., "keys": [...]}, see `Pushes.push`
+PUT    /_control/targets                    where `nabla` and `audioscribe` push to: {"nabla": url or null}
+GET    /_control/jobs                       the jobs of Nabla and Intron
 ```
 """
 
@@ -28,6 +32,8 @@ from medscribe_pipeline.sandbox.faults import Fault, Faults
 from medscribe_pipeline.sandbox.generations import advance
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from starlette.requests import Request
 
     from medscribe_pipeline.sandbox.fhir_store import FhirStore
@@ -40,8 +46,18 @@ __all__ = ["control_app"]
 _DELETABLE = frozenset({"audios", "notes", "sessions"})
 
 
-def control_app(world: World, store: FhirStore, switch: FaultSwitch, stats: Stats) -> Starlette:
-    """Builds the app. It asks for no token: whoever reaches loopback may play with synthetic data."""
+def control_app(
+    world: World, store: FhirStore, switch: FaultSwitch, stats: Stats, more: Sequence[Route] = ()
+) -> Starlette:
+    """Builds the app. It asks for no token: whoever reaches loopback may play with synthetic data.
+
+    Args:
+        world: Changed on request.
+        store: Counted.
+        switch: Turned.
+        stats: Shown.
+        more: Further routes, see `control_work.py`.
+    """
     control = _Control(world, store, switch, stats)
     return Starlette(
         routes=[
@@ -54,6 +70,7 @@ def control_app(world: World, store: FhirStore, switch: FaultSwitch, stats: Stat
             Route("/stats", control.stats, methods=["GET", "DELETE"]),
             Route("/world", control.world),
             Route("/visits", control.visits),
+            *more,
             Route("/{collection}/{key}", control.delete, methods=["DELETE"]),
         ],
         exception_handlers={KeyError: _unknown, ValueError: _wrong},

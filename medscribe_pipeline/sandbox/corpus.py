@@ -65,6 +65,7 @@ class CorpusOptions:
         sessions_per_day: AudioScribe sessions a day.
         end: The last of those days. The default makes the days span a change to summer time.
         malformed: Damaged records in each of the three streams (audios, notes, sessions), all on the first day.
+        recordings: Recordings for each of the two providers that work on order, all of the last day.
     """
 
     seed: int = 7
@@ -73,6 +74,7 @@ class CorpusOptions:
     sessions_per_day: int = 4
     end: date = date(2026, 3, 31)
     malformed: int = 2
+    recordings: int = 8
 
     @property
     def patient_count(self) -> int:
@@ -93,6 +95,7 @@ class Items:
     audios: dict[str, Record] = field(default_factory=dict)
     notes: dict[str, Record] = field(default_factory=dict)
     sessions: dict[str, Record] = field(default_factory=dict)
+    recordings: dict[str, Record] = field(default_factory=dict)
 
 
 def utc_text(moment: datetime) -> str:

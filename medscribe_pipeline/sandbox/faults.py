@@ -16,7 +16,7 @@ from typing import Self
 
 __all__ = ["ALL_APPS", "Fault", "FaultPlan", "Faults"]
 
-ALL_APPS = frozenset({"askara", "audioscribe", "fhir"})
+ALL_APPS = frozenset({"askara", "audioscribe", "nabla", "intron", "fhir"})
 
 
 class Fault(StrEnum):
@@ -63,7 +63,7 @@ class Faults:
         seed: Same seed, same faults for the same requests.
         probability: Chance that an attempt meets a fault, 0 to 1.
         kinds: The kinds to choose from.
-        apps: Which of `askara`, `audioscribe` and `fhir` misbehave.
+        apps: Which of `askara`, `audioscribe`, `nabla`, `intron` and `fhir` misbehave.
         in_a_row: Most faults one and the same request meets in a row.
         retry_after_s: What `Retry-After` asks for, whole seconds.
         slow_s: How long a slow body takes, in total.

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from medscribe_pipeline.sandbox.corpus import dice, items_of_day
+from medscribe_pipeline.sandbox.recordings import recordings
 from medscribe_pipeline.sandbox.world import DAY_LENGTH
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ __all__ = ["advance"]
 
 
 def advance(world: World) -> dict[str, int]:
-    """Lets one day pass: new visits, edits, finished transcriptions, sign-offs and archivals.
+    """Lets one day pass: new visits and recordings, edits, finished transcriptions, sign-offs and archivals.
 
     What happens depends on the seed, the generation and what is there, and on nothing else. It is remembered as a
     whole or not at all.
@@ -66,5 +67,10 @@ def advance(world: World) -> dict[str, int]:
             for key, record in new.items():
                 world.put(name, key, record)
             report[f"new_{name}"] = len(new)
+        number = world.options.recordings - 1 + world.generation
+        recorded = recordings(world.options.seed, range(number, number + 1), world.items, opening)
+        for key, record in recorded.items():
+            world.put("recordings", key, record)
+        report["new_recordings"] = len(recorded)
         world.pass_time(opening + DAY_LENGTH)
         return report

@@ -13,6 +13,7 @@ import orjson
 from starlette.responses import HTMLResponse, Response
 
 from medscribe_pipeline.sandbox.faults import Fault, FaultPlan, Faults
+from medscribe_pipeline.sandbox.multipart import boundary_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +49,7 @@ class FaultMiddleware:
 
     Args:
         app: The app that is interfered with.
-        name: `askara`, `audioscribe` or `fhir`.
+        name: `askara`, `audioscribe`, `nabla`, `intron` or `fhir`.
         switch: Holds the plan.
         stats: Counts the faults.
         cut: Ends the client's connection at once, without a word.
@@ -77,7 +78,7 @@ class FaultMiddleware:
         query = urlencode(sorted(parse_qsl(scope["query_string"].decode())))
         fault = plan.decide(
             self._name,
-            f"{scope['method']} {scope['path']}?{query} {hashlib.sha256(body).hexdigest()}",
+            f"{scope['method']} {scope['path']}?{query} {hashlib.sha256(_lasting(scope, body)).hexdigest()}",
             is_later_page=page.is_later,
             is_token_exchange=scope["path"].endswith("/oauth2/token"),
             has_oauth_token=_header(scope, b"authorization").startswith(f"Bearer {OAUTH_TOKEN_PREFIX}"),
@@ -204,6 +205,10 @@ def _error(app: str, status: int, code: str, headers: dict[str, str]) -> Respons
     if app == "askara":
         media_type = "application/problem+json"
         body |= {"type": f"/errors/{status}", "title": "An error occurred", "status": status}
+    elif app == "nabla":
+        body = {"code": status * 100, "message": "Scripted fault.", "name": code.upper()}
+    elif app == "intron":
+        body = {"status": "Error", "message": "Scripted fault.", "data": {}}
     elif app == "fhir":
         media_type = "application/fhir+json"
         body = {"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": code}]}
@@ -234,6 +239,14 @@ async def _send(send: Send, answer: _Answer, pause_s: float | None = None) -> No
 def _with_length(headers: list[tuple[bytes, bytes]], length: int) -> list[tuple[bytes, bytes]]:
     others = [(name, value) for name, value in headers if name.lower() != b"content-length"]
     return [*others, (b"content-length", str(length).encode())]
+
+
+def _lasting(scope: Scope, body: bytes) -> bytes:
+    """What of a body is the same when the request is made again: not a form's boundary, not a signed assertion."""
+    if scope["path"].endswith("/oauth/token"):
+        return b""
+    boundary = boundary_of(_header(scope, b"content-type"))
+    return body if boundary is None else body.replace(boundary, b"")
 
 
 def _header(scope: Scope, name: bytes) -> str:

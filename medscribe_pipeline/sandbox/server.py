@@ -1,33 +1,36 @@
-"""Runs the sandbox: one server on loopback with the apps `/askara`, `/audioscribe`, `/fhir` and `/_control`."""
+"""Runs the sandbox: one server on loopback with an app for each provider, `/fhir` and `/_control`."""
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
-import os
-import signal
 import socket
 import threading
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
-import orjson
 import uvicorn
 
 from medscribe_pipeline.errors import ConfigError
 from medscribe_pipeline.sandbox.askara import AskaraOptions, askara_app
+from medscribe_pipeline.sandbox.askara_webhooks import AskaraWebhooks
 from medscribe_pipeline.sandbox.audioscribe import AudioScribeOptions, audioscribe_app
 from medscribe_pipeline.sandbox.control import control_app
+from medscribe_pipeline.sandbox.control_work import work_routes
+from medscribe_pipeline.sandbox.fates import JobOptions
 from medscribe_pipeline.sandbox.fhir_server import FhirOptions, fhir_app
 from medscribe_pipeline.sandbox.fhir_store import FhirStore
 from medscribe_pipeline.sandbox.inflict import FaultMiddleware, FaultSwitch
+from medscribe_pipeline.sandbox.intron import Intron, IntronOptions
+from medscribe_pipeline.sandbox.nabla import Nabla, NablaOptions
+from medscribe_pipeline.sandbox.outbox import Outbox, PushOptions
+from medscribe_pipeline.sandbox.pushes import Pushes, Ticker
 from medscribe_pipeline.sandbox.state import State
 from medscribe_pipeline.sandbox.stats import Stats, StatsMiddleware
 from medscribe_pipeline.sandbox.world import World
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
     from medscribe_pipeline.sandbox.corpus import CorpusOptions
     from medscribe_pipeline.sandbox.faults import Faults
 
-__all__ = ["Sandbox", "serve"]
+__all__ = ["Sandbox"]
 
 _START_TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 10.0
@@ -53,11 +56,21 @@ class Sandbox:
         port: 0 takes a free one.
         askara: Credentials and open questions of that vendor.
         audioscribe: The same.
+        nabla: The same.
+        intron: The same.
+        jobs: How long the jobs of those two take, and what becomes of them.
+        push: Where callbacks and webhooks go, and how.
+        tick_every_s: Let time pass by itself; by default it passes by `pushes.tick` and the control endpoint only.
+        audio_folder: Where sound files for Intron are put when the visits are asked for.
         fhir: The endpoint's token and limits.
-        clock: Seconds since the epoch, for tokens and rate limits.
+        clock: Seconds since the epoch, for tokens, signatures and rate limits.
 
     Attributes:
         world: The providers' data; set while it runs.
+        nabla: That provider and its jobs; set while it runs.
+        intron: The same.
+        outbox: What is waiting to be pushed, and where to; set while it runs.
+        pushes: Makes time pass and sends things; set while it runs.
         fhir: The FHIR resources; set while it runs.
         stats: What the server saw.
 
@@ -67,6 +80,10 @@ class Sandbox:
     """
 
     world: World
+    nabla: Nabla
+    intron: Intron
+    outbox: Outbox
+    pushes: Pushes
     fhir: FhirStore
 
     def __init__(
@@ -79,6 +96,12 @@ class Sandbox:
         port: int = 0,
         askara: AskaraOptions | None = None,
         audioscribe: AudioScribeOptions | None = None,
+        nabla: NablaOptions | None = None,
+        intron: IntronOptions | None = None,
+        jobs: JobOptions | None = None,
+        push: PushOptions | None = None,
+        tick_every_s: float | None = None,
+        audio_folder: Path | None = None,
         fhir: FhirOptions | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -90,8 +113,15 @@ class Sandbox:
         self._switch = FaultSwitch(faults)
         self._askara = askara or AskaraOptions()
         self._audioscribe = audioscribe or AudioScribeOptions()
+        self._nabla = nabla or NablaOptions()
+        self._intron = intron or IntronOptions()
+        self._jobs = jobs or JobOptions()
+        self._push = push or PushOptions()
+        self._tick_every_s = tick_every_s
+        self._audio_folder = audio_folder
         self._fhir = fhir or FhirOptions()
         self._clock = clock
+        self._ticker: Ticker | None = None
         self._state: State | None = None
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
@@ -99,7 +129,10 @@ class Sandbox:
     def __enter__(self) -> Self:
         self._state = State(self._state_path)
         try:
-            self.world = World(self._corpus, self._state)
+            self.world = World(self._corpus, self._state, self._audio_folder)
+            self.outbox = Outbox(self._push, self._nabla.webhook_secrets, self._state, self.stats, self._clock)
+            self.nabla = Nabla(self._nabla, self._jobs, self.outbox, self._state, self.stats, self._clock)
+            self.intron = Intron(self.world, self._intron, self._jobs, self._state, self.stats, self._clock)
             self.fhir = FhirStore(self._state)
             self._start()
         except BaseException:
@@ -112,10 +145,14 @@ class Sandbox:
 
     def stop(self) -> None:
         """Ends the server, open connections included, and lets the state go. Safe to call twice."""
+        if self._ticker is not None:
+            self._ticker.stop(_STOP_TIMEOUT_S)
+            self._ticker = None
         if self._server is not None and self._thread is not None:
             self._server.should_exit = True
             self._thread.join(_STOP_TIMEOUT_S)
             self._server = self._thread = None
+            self.outbox.close()
         if self._state is not None:
             self._state.close()
 
@@ -138,6 +175,16 @@ class Sandbox:
     def audioscribe_url(self) -> str:
         """Base URL of the AudioScribe API; `/api/v1/audioscribe/...` comes after it."""
         return f"{self.url}/audioscribe"
+
+    @property
+    def nabla_url(self) -> str:
+        """Base URL of the Nabla API; `/v1/core/server/...` comes after it."""
+        return f"{self.url}/nabla"
+
+    @property
+    def intron_url(self) -> str:
+        """Base URL of the Intron API; `/file/v1/...` comes after it."""
+        return f"{self.url}/intron"
 
     @property
     def fhir_url(self) -> str:
@@ -164,13 +211,22 @@ class Sandbox:
         else:
             askara = {"MEDSCRIBE_ASKARA_TOKEN": self._askara.token}
         ehr = {} if self._fhir.token is None else {"MEDSCRIBE_EHR_TOKEN": self._fhir.token}
+        more = dict(ehr)
+        if self._nabla.webhook_secrets:
+            more["MEDSCRIBE_NABLA_WEBHOOK_SECRET"] = self._nabla.webhook_secrets[0]
+        if self._audio_folder is not None:
+            more["MEDSCRIBE_INTRON_AUDIO_FOLDER"] = str(self._audio_folder.absolute())
         return {
             "MEDSCRIBE_ASKARA_BASE_URL": self.askara_url,
             **askara,
             "MEDSCRIBE_AUDIOSCRIBE_BASE_URL": self.audioscribe_url,
             "MEDSCRIBE_AUDIOSCRIBE_TOKEN": self._audioscribe.token,
+            "MEDSCRIBE_NABLA_BASE_URL": self.nabla_url,
+            "MEDSCRIBE_NABLA_TOKEN": self._nabla.token,
+            "MEDSCRIBE_INTRON_BASE_URL": self.intron_url,
+            "MEDSCRIBE_INTRON_TOKEN": self._intron.token,
             "MEDSCRIBE_EHR_BASE_URL": self.fhir_url,
-            **ehr,
+            **more,
         }
 
     def _start(self) -> None:
@@ -211,19 +267,26 @@ class Sandbox:
                 self.stop()
                 raise ConfigError("The sandbox did not start.", code="sandbox_start")
             time.sleep(_POLL_S)
+        if self._tick_every_s is not None:
+            self._ticker = Ticker(self.pushes, self._tick_every_s)
 
     def _dispatcher(self) -> ASGIApp:
         state = self._state or State()
+        webhooks = AskaraWebhooks(state)
+        self.pushes = Pushes(self.world, self.nabla, self.intron, self.outbox, webhooks)
         apps: dict[str, ASGIApp] = {
-            "askara": askara_app(self.world, state, self._askara, self._clock),
+            "askara": askara_app(self.world, state, webhooks, self._askara, self._clock),
             "audioscribe": audioscribe_app(self.world, self._audioscribe),
+            "nabla": self.nabla.app,
+            "intron": self.intron.app,
             "fhir": fhir_app(self.fhir, self._fhir),
         }
         mounted: dict[str, ASGIApp] = {
             name: FaultMiddleware(app, name, switch=self._switch, stats=self.stats, cut=self._cut)
             for name, app in apps.items()
         }
-        mounted["_control"] = control_app(self.world, self.fhir, self._switch, self.stats)
+        work = work_routes(self.pushes, self.outbox, {"nabla": self.nabla.book, "intron": self.intron.book})
+        mounted["_control"] = control_app(self.world, self.fhir, self._switch, self.stats, work)
         return _Dispatcher(mounted)
 
     def _cut(self, scope: Scope) -> None:
@@ -254,73 +317,6 @@ class _Dispatcher:
             await send({"type": "http.response.body", "body": b""})
             return
         await app({**scope, "root_path": f"/{name}", "path": f"/{name}/{rest}"}, receive, send)
-
-
-def serve(
-    sandbox: Sandbox,
-    *,
-    ready_file: Path | None = None,
-    on_ready: Callable[[Sandbox], None] | None = None,
-    stop: threading.Event | None = None,
-) -> None:
-    """Runs a sandbox in the foreground until Ctrl-C, SIGTERM or `stop`; returns normally then.
-
-    Args:
-        sandbox: Not started yet.
-        ready_file: JSON with `pid`, `urls` and `environment`, written once the server listens and removed at the end.
-        on_ready: Called once the server listens.
-        stop: Set from elsewhere to end it. Needed when this is not the main thread, where signals do not arrive.
-
-    Raises:
-        ConfigError: As `Sandbox`, or the ready file cannot be written.
-        Busy: As `Sandbox`.
-    """
-    ended = stop or threading.Event()
-    with _signals(ended), sandbox:
-        try:
-            if ready_file is not None:
-                _write_ready(sandbox, ready_file)
-            if on_ready is not None:
-                on_ready(sandbox)
-            ended.wait()
-        finally:
-            if ready_file is not None:
-                ready_file.unlink(missing_ok=True)
-
-
-def _write_ready(sandbox: Sandbox, path: Path) -> None:
-    content = {
-        "pid": os.getpid(),
-        "urls": {
-            "askara": sandbox.askara_url,
-            "audioscribe": sandbox.audioscribe_url,
-            "fhir": sandbox.fhir_url,
-            "control": sandbox.control_url,
-        },
-        "environment": sandbox.environment(),
-    }
-    # Whoever waits for the file must never read half of it.
-    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        draft.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2))
-        draft.replace(path)
-    except OSError:
-        raise ConfigError("The sandbox cannot write its ready file.", code="sandbox_ready_file") from None
-
-
-@contextmanager
-def _signals(ended: threading.Event) -> Iterator[None]:
-    """Turns Ctrl-C and SIGTERM into an orderly end, where signals arrive at all (the main thread)."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    wanted = (signal.SIGINT, signal.SIGTERM)
-    former = {number: signal.signal(number, lambda *_: ended.set()) for number in wanted}
-    try:
-        yield
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
 
 
 def _loopback(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

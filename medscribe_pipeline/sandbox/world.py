@@ -6,6 +6,7 @@ happens a minute after the one before. With a `State`, a world that is opened ag
 
 from __future__ import annotations
 
+import uuid
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -14,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from medscribe_pipeline.errors import ConfigError
 from medscribe_pipeline.sandbox.corpus import CorpusOptions, Items, Record, generate, note_of, utc_text
+from medscribe_pipeline.sandbox.recordings import digest_of, recordings, visit_of, write_sound
 from medscribe_pipeline.sandbox.state import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from medscribe_pipeline.sandbox.state import Change
 
@@ -26,18 +29,19 @@ __all__ = ["DAY_LENGTH", "World"]
 DAY_LENGTH = timedelta(hours=14)
 """From a day's opening to the moment after which nothing happens on it."""
 
-_COLLECTIONS = ("patients", "users", "audios", "notes", "sessions")
+_COLLECTIONS = ("patients", "users", "audios", "notes", "sessions", "recordings")
 _CHANGE_TAKES = timedelta(minutes=1)
 
 
 class World:
-    """Everything the two providers hold, and what happens to it.
+    """Everything the providers hold, and what happens to it.
 
     Methods may be called from any thread. An unknown key raises `KeyError`.
 
     Args:
         options: What to generate when the state is empty.
         state: Where to remember; by default nowhere.
+        audio_folder: Where `visits` puts sound files for Intron; by default its recordings are named by URL only.
 
     Attributes:
         generation: How many days have passed since the corpus was made.
@@ -47,8 +51,12 @@ class World:
         ConfigError: The state was made with other options.
     """
 
-    def __init__(self, options: CorpusOptions | None = None, state: State | None = None) -> None:
+    def __init__(
+        self, options: CorpusOptions | None = None, state: State | None = None, audio_folder: Path | None = None
+    ) -> None:
         self.options = options or CorpusOptions()
+        self._audio_folder = audio_folder
+        self._digests: dict[str, str] = {}
         self.lock = RLock()
         self._state = state or State()
         self._versions = dict.fromkeys(_COLLECTIONS, 0)
@@ -68,12 +76,15 @@ class World:
         else:
             self.items = generate(self.options)
             self.generation = 0
-            self.now = self.options.opening_of(self.options.days - 1) + DAY_LENGTH
+            last_day = self.options.opening_of(self.options.days - 1)
+            numbers = range(self.options.recordings)
+            self.items.recordings = recordings(self.options.seed, numbers, self.items, last_day)
+            self.now = last_day + DAY_LENGTH
             everything = [(name, key, record) for name in _COLLECTIONS for key, record in self.records(name).items()]
             self._state.save([*everything, ("world", "options", wanted), *self._meta()])
 
     def records(self, name: str) -> dict[str, Record]:
-        """The `patients`, `users`, `audios`, `notes` or `sessions` by key. Change them by methods only."""
+        """A collection by name (`audios`, `recordings`, ...); change what is in it by methods only."""
         records: dict[str, Record] = getattr(self.items, name)
         return records
 
@@ -82,17 +93,34 @@ class World:
         return self._versions[name]
 
     def visits(self) -> list[Record]:
-        """The truth about the AudioScribe sessions' visits, one row each, as a clinic's own system would know it.
+        """The truth about visits, one row each, as a clinic's own system would know it.
 
-        Keys: `provider`, `correlation_key` (the session id), `patient_id` and `practitioner_id` (uuids of the patients
-        and users here), `encounter_id`, `started_at`, `ended_at`, `language`. Sessions nobody knows have no row.
+        AudioScribe's sessions come first, then the recordings that Nabla and Intron are to work on, with what is asked
+        for and where the recording is: `audio_url`, or `audio_path` of a sound file, which is written if it is missing.
+
+        Keys: `provider`, `correlation_key` (the session id, or a name for the recording), `patient_id` and
+        `practitioner_id` (uuids of the patients and users here), `encounter_id`, `started_at`, `ended_at`, `language`;
+        and of recordings further columns of the manifest. Sessions nobody knows have no row.
         """
         with self.lock:
-            return [
+            sessions = [
                 {"provider": "audioscribe", "correlation_key": key, **session["_visit"]}
                 for key, session in self.items.sessions.items()
                 if session["_visit"] is not None and "_defect" not in session
             ]
+            made = list(self.items.recordings.values())
+        if self._audio_folder is not None:
+            for recording in made:
+                if recording["provider"] == "intron":
+                    write_sound(recording, self._audio_folder)
+        return [*sessions, *(visit_of(recording, self._audio_folder) for recording in made)]
+
+    def recording_of(self, digest: str) -> Record | None:
+        """The recording whose sound file has this SHA-256."""
+        with self.lock:
+            if len(self._digests) != len(self.items.recordings):
+                self._digests = {digest_of(recording): key for key, recording in self.items.recordings.items()}
+            return self.items.recordings.get(self._digests.get(digest, ""))
 
     @contextmanager
     def batch(self) -> Iterator[None]:
@@ -144,8 +172,14 @@ class World:
             return str(session["id"])
 
     def set_step(self, key: str, step: str) -> None:
-        """Moves an audio to another workflow step; its notes stay as they are, update time included."""
-        self._update_audio(key, self._tick(), step=step)
+        """Moves an audio to another workflow step; its notes stay as they are, update time included.
+
+        An audio that is validated has a document from then on.
+        """
+        documents = self.items.audios[key]["documents"]
+        if step == "validated" and not documents:
+            documents = [str(uuid.uuid5(uuid.UUID(key), "document"))]
+        self._update_audio(key, self._tick(), step=step, documents=documents)
 
     def transcribe(self, key: str) -> str:
         """Finishes the transcription of an audio: step `transcribed`, and a new note, whose key is returned."""

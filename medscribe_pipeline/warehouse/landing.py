@@ -226,6 +226,15 @@ class Landing:
             if old is not None and old.content_hash == new_hash and old.list_hash == record.list_hash:
                 landed.unchanged += 1
                 continue
+            if old is not None and old.content_hash == new_hash:
+                # Announced by another item than last time (a webhook, not the list), and the same: nothing to build.
+                connection.execute(
+                    sa.update(source_records)
+                    .where(*self._record_key(), source_records.c.source_id == source_id)
+                    .values(list_hash=record.list_hash)
+                )
+                landed.unchanged += 1
+                continue
             sequence += 1
             started_at = manifest.get(record.parent_id or source_id) or manifest.get(source_id)
             day = (

@@ -15,9 +15,11 @@ from medscribe_pipeline.warehouse.days import outdated
 from medscribe_pipeline.warehouse.tables import (
     deliveries,
     fhir_documents,
+    inbox,
     note_sections,
     notes,
     quarantine,
+    scribe_jobs,
     source_records,
     sync_cursors,
     visit_days,
@@ -40,9 +42,17 @@ __all__ = [
 ]
 
 
+MARKERS = ("visit", "follow_up")
+"""Steps of what never became a job: a visit that cannot be worked on, a result that cannot be followed up."""
+
+
 @dataclass(slots=True)
 class ProviderStatus:
-    """Where one provider's records stand. Counters of documents and deliveries are by resource type and state."""
+    """Where one provider's records and jobs stand.
+
+    Counters of documents and deliveries are by resource type and state, `jobs` by state and code (empty without one).
+    `refused` are what never became a job, by what was wanted (`visit`, `follow_up`) and code.
+    """
 
     provider: str
     landed: Counter[str] = field(default_factory=Counter)
@@ -53,6 +63,12 @@ class ProviderStatus:
     held: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
     quarantined: Counter[tuple[str, str]] = field(default_factory=Counter)
+    jobs: Counter[tuple[str, str]] = field(default_factory=Counter)
+    refused: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def jobs_in(self, state: str) -> int:
+        """Jobs in a state, whatever their code."""
+        return sum(count for (each, _), count in self.jobs.items() if each == state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +90,7 @@ class Status:
     cursors: list[CursorStatus] = field(default_factory=list)
     days: int = 0
     days_due: int = 0
+    open_events: int = 0
 
     @property
     def open_quarantine(self) -> int:
@@ -82,12 +99,11 @@ class Status:
 
     @property
     def troubled(self) -> int:
-        """Deliveries that were refused, or whose outcome is not known."""
+        """Deliveries that were refused, or whose outcome is not known; and jobs nobody knows the outcome of."""
         return sum(
-            count
+            status.jobs_in("unknown")
+            + sum(count for (_, state), count in status.deliveries.items() if state in ("rejected", "unknown"))
             for status in self.providers.values()
-            for (_, state), count in status.deliveries.items()
-            if state in ("rejected", "unknown")
         )
 
 
@@ -112,7 +128,8 @@ class DayBalance:
 def read_status(warehouse: Warehouse, *, target: str, fingerprint: str, day: date | None = None) -> Status:
     """Reads the status of an account, of all days or of one.
 
-    Superseded versions of a delivery are left out of its counts: they are history, not work.
+    Superseded versions of a delivery are left out of its counts: they are history, not work. Jobs and events of the
+    inbox belong to no day: they are counted when no day is asked for.
     """
     status = Status(warehouse.account)
     with warehouse.read() as connection:
@@ -121,6 +138,10 @@ def read_status(warehouse: Warehouse, *, target: str, fingerprint: str, day: dat
         counts.documents()
         counts.deliveries(target)
         counts.quarantine()
+        if day is None:
+            counts.jobs()
+            waiting = sa.select(sa.func.count()).where(*counts.of(inbox), inbox.c.processed_at.is_(None))
+            status.open_events = connection.scalar(waiting) or 0
         status.cursors = [
             CursorStatus(row.provider, row.stream, row.watermark, row.moved_at)
             for row in connection.execute(
@@ -177,6 +198,17 @@ class _Counts:
         columns = (quarantine.c.provider, quarantine.c.stage, quarantine.c.error_code)
         for name, stage, code, number in self._grouped(*columns, where=where):
             self._provider(name).quarantined[stage, code] += number
+
+    def jobs(self) -> None:
+        jobs = scribe_jobs.c
+        # The ledger shows what cannot be done as a cancelled job of such a step, never sent and with the reason.
+        marker = sa.case((sa.and_(jobs.state == "cancelled", jobs.step.in_(MARKERS)), jobs.step), else_="")
+        columns = (jobs.provider, marker, jobs.state, jobs.code)
+        for name, wanted, state, code, number in self._grouped(*columns, where=self.of(scribe_jobs)):
+            if wanted:
+                self._provider(name).refused[wanted, code or "?"] += number
+            else:
+                self._provider(name).jobs[state, code or ""] += number
 
     def of(self, table: sa.Table) -> list[sa.ColumnElement[bool]]:
         """The rows of the account, and of the day if one is asked for."""

@@ -23,11 +23,14 @@ __all__ = [
     "change_counter",
     "deliveries",
     "fhir_documents",
+    "inbox",
     "metadata",
     "note_sections",
     "notes",
     "oauth_tokens",
     "quarantine",
+    "rate_budgets",
+    "scribe_jobs",
     "source_records",
     "sync_cursor_history",
     "sync_cursors",
@@ -67,7 +70,9 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
         if value is None:
             return None
         if dialect.name == "sqlite":
-            return datetime.fromisoformat(value)
+            moment = datetime.fromisoformat(value)
+            # SQLite's own CURRENT_TIMESTAMP, the default of rows people insert, is UTC and does not say so.
+            return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
         result: datetime = value
         return result.astimezone(UTC)
 
@@ -215,7 +220,13 @@ visits = sa.Table(
     sa.Column("ended_at", UtcDateTime),
     sa.Column("language", NAME),
     sa.Column("template", NAME),
-    sa.Column("imported_at", UtcDateTime, nullable=False),
+    sa.Column("audio_url", sa.Text, comment="Where the provider fetches the recording; makes the row a job."),
+    sa.Column("audio_path", sa.Text, comment="The recording as a file of ours to upload; makes the row a job."),
+    sa.Column("section_style", NAME),
+    sa.Column("split_by_problem", sa.Boolean),
+    sa.Column("diarization", sa.Boolean),
+    sa.Column("category", NAME, comment="Kind of recording, where the provider distinguishes them."),
+    sa.Column("imported_at", UtcDateTime, server_default=sa.func.current_timestamp(), nullable=False),
     comment="The visits manifest: who, where and when, for recordings whose provider does not say.",
 )
 
@@ -359,4 +370,79 @@ oauth_tokens = sa.Table(
     sa.Column("expires_at", UtcDateTime, nullable=False),
     sa.Column("rotated_at", UtcDateTime, nullable=False),
     comment="Rotated OAuth tokens. Protect the warehouse as you protect the credentials themselves.",
+)
+
+scribe_jobs = sa.Table(
+    "scribe_jobs",
+    metadata,
+    sa.Column("account", NAME, primary_key=True),
+    sa.Column("provider", NAME, primary_key=True),
+    sa.Column("job_key", KEY, primary_key=True, comment="Correlation key and step: `visit-1/listen`."),
+    sa.Column("correlation_key", KEY, nullable=False, comment="The visit it works for."),
+    sa.Column("step", NAME, nullable=False, comment="What is asked of the provider: listen, transcribe, note, upload."),
+    sa.Column(
+        "client_request_id",
+        sa.String(128),
+        nullable=False,
+        comment="Our name for it, derived; the provider gives it back.",
+    ),
+    sa.Column("request", Json, nullable=False, comment="What to submit. Holds patient data where a note is asked for."),
+    sa.Column("request_hash", HASH, nullable=False, comment="Another audio or other options are another job."),
+    sa.Column("state", sa.String(16), nullable=False, comment="See providers/jobs.py."),
+    sa.Column("vendor_job_id", KEY, comment="The provider's id, once it gave one."),
+    sa.Column("code", NAME, comment="Why it failed, expired, was cancelled or is unknown; the provider's own code."),
+    sa.Column("submissions", sa.Integer, nullable=False, comment="How often it was sent."),
+    sa.Column("polls", sa.Integer, nullable=False, comment="How often it was asked after."),
+    sa.Column("next_poll_at", UtcDateTime, comment="Not to be asked after before."),
+    sa.Column("expires_at", UtcDateTime, comment="Given up after."),
+    sa.Column("claimed_by", NAME, comment="Worker that submits it; see warehouse/locks.py."),
+    sa.Column("wanted_at", UtcDateTime, nullable=False),
+    sa.Column("submitted_at", UtcDateTime),
+    sa.Column("settled_at", UtcDateTime, comment="When it was fetched, failed, expired or cancelled."),
+    sa.Column("run_id", NAME),
+    sa.Index("ix_scribe_jobs_due", "account", "provider", "state", "next_poll_at"),
+    sa.Index("ix_scribe_jobs_visit", "account", "provider", "correlation_key"),
+    sa.Index("ix_scribe_jobs_vendor", "account", "provider", "vendor_job_id"),
+    sa.Index("ix_scribe_jobs_client", "account", "provider", "client_request_id"),
+    comment="Work a provider does for us, from wanted to fetched.",
+)
+
+inbox = sa.Table(
+    "inbox",
+    metadata,
+    sa.Column("account", NAME, primary_key=True),
+    sa.Column("provider", NAME, primary_key=True),
+    sa.Column(
+        "event_id",
+        KEY,
+        primary_key=True,
+        comment="The event's own id, or a hash of its body: the same event twice is one row.",
+    ),
+    sa.Column("seq", sa.BigInteger, nullable=False, comment="Order of arrival, in commit order."),
+    sa.Column("kind", NAME, nullable=False, comment="callback, session, new_note, new_document, document_synchronize."),
+    sa.Column("payload", Json, nullable=False, comment="As received. Holds patient data."),
+    sa.Column(
+        "verified",
+        sa.Boolean,
+        nullable=False,
+        comment="Whether a signature proved it; else it is asked for again by id.",
+    ),
+    sa.Column("received_at", UtcDateTime, nullable=False),
+    sa.Column("deliveries", sa.Integer, nullable=False, comment="How often it arrived."),
+    sa.Column("attempts", sa.Integer, nullable=False, comment="How often processing was tried."),
+    sa.Column("code", NAME, comment="Why it is not processed yet, or could not be."),
+    sa.Column("processed_at", UtcDateTime),
+    sa.Index("ix_inbox_open", "account", "processed_at", "seq"),
+    comment="Callbacks and webhooks, as received.",
+)
+
+rate_budgets = sa.Table(
+    "rate_budgets",
+    metadata,
+    sa.Column("account", NAME, primary_key=True),
+    sa.Column("provider", NAME, primary_key=True),
+    sa.Column("kind", NAME, primary_key=True, comment="What is counted: status, upload."),
+    sa.Column("window_at", UtcDateTime, nullable=False, comment="When the last call was let go."),
+    sa.Column("used", sa.Integer, nullable=False, comment="Calls since the last quiet minute."),
+    comment="Calls a minute, shared by all runs of an account.",
 )

@@ -14,9 +14,13 @@ if TYPE_CHECKING:
 
     import dagster as dg
 
-__all__ = ["SOURCES", "build", "failures", "reported", "run", "sync"]
+__all__ = ["SOURCES", "WORK", "build", "failures", "reported", "run", "sync", "work"]
 
 SOURCES = ("askara_audios", "askara_notes", "audioscribe_sessions")
+"""The assets that pull lists; those that take a window."""
+
+WORK = ("inbox_events", "intron_jobs", "nabla_jobs")
+"""The assets of what is worked on order, and the inbox."""
 
 
 def run(instance: dg.DagsterInstance, job: str, **how: Any) -> dg.ExecuteInProcessResult:
@@ -29,11 +33,17 @@ def run(instance: dg.DagsterInstance, job: str, **how: Any) -> dg.ExecuteInProce
 
 
 def sync(instance: dg.DagsterInstance, *only: str, **config: Any) -> dg.ExecuteInProcessResult:
-    """Runs `sync`: all source assets or some of them, all with the same configuration."""
+    """Runs the assets of `sync` that pull lists, or some of them, all with the same configuration."""
     names = only or SOURCES
     ops = {name: {"config": config} for name in names} if config else {}
-    selection = {"asset_selection": [_key(name) for name in only]} if only else {}
-    return run(instance, "sync", run_config={"ops": ops}, **selection)
+    return run(instance, "sync", run_config={"ops": ops}, asset_selection=[_key(name) for name in names])
+
+
+def work(instance: dg.DagsterInstance, *only: str, wait_s: float = 0.0) -> dg.ExecuteInProcessResult:
+    """Runs the assets of `sync` that work on order and the inbox, or some of them, waiting for jobs `wait_s`."""
+    names = only or WORK
+    ops = {name: {"config": {"wait_s": wait_s}} for name in names if name != "inbox_events"}
+    return run(instance, "sync", run_config={"ops": ops}, asset_selection=[_key(name) for name in names])
 
 
 def build(instance: dg.DagsterInstance, days: Sequence[date]) -> dg.ExecuteInProcessResult:

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 
 from docs import configuration_page, generate, markdown, warehouse_page
 from medscribe_pipeline.fhir.sections import known_keys
-from medscribe_pipeline.settings import AskaraSettings, AudioScribeSettings, EhrSettings, Settings
+from medscribe_pipeline.settings import (
+    AskaraSettings,
+    AudioScribeSettings,
+    EhrSettings,
+    IntronSettings,
+    NablaSettings,
+    ReceiverSettings,
+    Settings,
+)
 from medscribe_pipeline.warehouse.tables import metadata
 
 if TYPE_CHECKING:
@@ -19,7 +27,16 @@ if TYPE_CHECKING:
     import pytest
     from pydantic_settings import BaseSettings
 
-CLASSES: tuple[type[BaseSettings], ...] = (Settings, AskaraSettings, AudioScribeSettings, EhrSettings)
+CLASSES: tuple[type[BaseSettings], ...] = (
+    Settings,
+    AskaraSettings,
+    AudioScribeSettings,
+    NablaSettings,
+    IntronSettings,
+    EhrSettings,
+    ReceiverSettings,
+)
+PROVIDERS = ("ASKARA", "AUDIOSCRIBE", "NABLA", "INTRON")
 
 
 def test_committed_pages_are_current() -> None:
@@ -72,8 +89,9 @@ def test_every_setting_is_there_exactly_once() -> None:
         row.replace(placeholder, name)
         for row in rows
         for placeholder, names in {
-            "<PROVIDER>": ("ASKARA", "AUDIOSCRIBE"),
-            "<SERVER>": ("ASKARA", "AUDIOSCRIBE", "EHR"),
+            "<PROVIDER>": PROVIDERS,
+            "<SERVER>": (*PROVIDERS, "EHR"),
+            "<NABLA_OR_INTRON>": ("NABLA", "INTRON"),
         }.items()
         for name in names
         if placeholder in row
@@ -105,7 +123,8 @@ def test_the_example_loads_and_configures_everything(tmp_path: Path, monkeypatch
 
     settings = Settings.load()
 
-    assert settings.providers == ("askara", "audioscribe")
+    assert settings.providers == ("askara", "audioscribe", "nabla", "intron")
+    assert settings.receiver.path_secret
     assert settings.ehr.enabled
     known = {f"{own_prefix(each)}{name.upper()}" for each in CLASSES for name in each.model_fields}
     used = set(re.findall(r"^(MEDSCRIBE_\w+)=", configuration_page.EXAMPLE, re.MULTILINE))

@@ -6,11 +6,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import pytest
 from starlette.routing import Route
 
+from assets.automation import jobs, sensors
 from medscribe_pipeline.ehr.ledger import MOVES
 from medscribe_pipeline.ehr.plan import (
     DOCUMENTS_MISSING,
@@ -21,13 +23,21 @@ from medscribe_pipeline.ehr.plan import (
 )
 from medscribe_pipeline.errors import ConfigError
 from medscribe_pipeline.providers.catalogue import PROVIDERS
-from medscribe_pipeline.sandbox import Fault, World
+from medscribe_pipeline.sandbox import Fault, Sandbox, World
 from medscribe_pipeline.sandbox.control import control_app
+from medscribe_pipeline.sandbox.control_work import work_routes
+from medscribe_pipeline.sandbox.fates import Fate
 from medscribe_pipeline.sandbox.fhir_store import FhirStore
 from medscribe_pipeline.sandbox.inflict import FaultSwitch
 from medscribe_pipeline.sandbox.state import State
 from medscribe_pipeline.sandbox.stats import Stats
 from medscribe_pipeline.visits import COLUMNS, read_visits
+from tests.synced import DAGSTER_ON_PYDANTIC
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from medscribe_pipeline.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
@@ -123,8 +133,26 @@ def test_every_fault_is_explained() -> None:
     assert sorted(listed) == sorted(Fault)
 
 
+def test_every_fate_of_a_job_is_explained() -> None:
+    section = text("sandbox.md").partition("## What becomes of a job")[2].partition("\n## ")[0]
+    first_cells = re.findall(r"^\| (`[a-z`, ]+`) \| ", section, re.MULTILINE)
+
+    assert sorted(word for cell in first_cells for word in re.findall(r"\w+", cell)) == sorted(Fate)
+
+
+@pytest.mark.filterwarnings(DAGSTER_ON_PYDANTIC)
+def test_every_sensor_and_job_is_in_operations(make_settings: Callable[..., Settings]) -> None:
+    everything = {name: {"token": "x"} for name in PROVIDERS}
+    configured = make_settings(**everything, ehr={"base_url": "https://ehr.example.org/fhir"})
+
+    names = [*(sensor.name for sensor in sensors(configured)), *(job.name for job in jobs(configured))]
+    assert [name for name in names if f"`{name}`" not in text("operations.md")] == []
+
+
 def test_every_control_endpoint_is_explained() -> None:
-    app = control_app(World(), FhirStore(State()), FaultSwitch(), Stats())
+    with Sandbox() as sandbox:
+        more = work_routes(sandbox.pushes, sandbox.outbox, {})
+    app = control_app(World(), FhirStore(State()), FaultSwitch(), Stats(), more)
     routes = {
         f"{method} {route.path}"
         for route in app.routes

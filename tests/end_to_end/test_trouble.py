@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from medscribe_pipeline.visits import COLUMNS
 from tests.end_to_end.command import Medscribe, finish, write_visits
 from tests.end_to_end.states import tables_of, whole_state
 from tests.end_to_end.trap import Fate, set_trap
@@ -134,7 +135,8 @@ def test_a_corrupt_manifest_imports_nothing(medscribe: Medscribe, sandbox: Sandb
     path = medscribe.work / "corrupt.csv"
     write_visits(path, rows)
     with path.open("a", encoding="utf-8") as file:
-        file.write("audioscribe,7,,,,,,,soon,,,\naudioscribe\n")
+        wrong = {"provider": "audioscribe", "correlation_key": "7", "started_at": "soon"}
+        file.write(",".join(wrong.get(column, "") for column in COLUMNS) + "\naudioscribe\n")
     lines = len(path.read_text(encoding="utf-8").splitlines())
 
     ended = medscribe.run("visits", "import", str(path))
@@ -157,8 +159,8 @@ def test_wrong_tokens_are_named_and_stop_nobody_else(
     assert [ended.code for ended in (askara, audioscribe)] == [BAD_SETTINGS] * 2
     assert told_of(askara) == {"askara_audios": "MEDSCRIBE_ASKARA_TOKEN", "ehr_deliveries": "MEDSCRIBE_EHR_TOKEN"}
     assert told_of(audioscribe) == {"audioscribe_sessions": "MEDSCRIBE_AUDIOSCRIBE_TOKEN"}
-    assert set(askara.json["run"]["sources"]) == {"audioscribe_sessions"}
-    assert set(audioscribe.json["run"]["sources"]) == {"askara_audios", "askara_notes"}
+    assert set(askara.json["run"]["sources"]) == {"audioscribe_sessions", "inbox_events"}
+    assert set(audioscribe.json["run"]["sources"]) == {"askara_audios", "askara_notes", "inbox_events"}
     assert whole_state(medscribe.database, sandbox) == undisturbed.first
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CORPUS", "Fate", "Trap", "open_sandbox", "set_trap"]
 
-CORPUS = CorpusOptions(days=3, audios_per_day=6, sessions_per_day=4)
+CORPUS = CorpusOptions(days=3, audios_per_day=6, sessions_per_day=4, recordings=0)
 """Small, and yet several pages of every list, all kinds of damaged records and more than a dozen deliveries."""
 
 

@@ -24,9 +24,14 @@ ROOT = Path(__file__).parents[2]
 
 ASKARA = {"token": "askara-canary-token"}
 AUDIOSCRIBE = {"token": "audioscribe-canary-token"}
+NABLA = {"token": "nabla-canary-token"}
+INTRON = {"token": "intron-canary-token"}
+ALL = {"askara": ASKARA, "audioscribe": AUDIOSCRIBE, "nabla": NABLA, "intron": INTRON}
 EHR = {"base_url": "https://ehr.example.org/fhir"}
 
 AUDIOS, NOTES_PULLED, SESSIONS = "askara_audios", "askara_notes", "audioscribe_sessions"
+NABLA_JOBS, INTRON_JOBS, INBOX = "nabla_jobs", "intron_jobs", "inbox_events"
+PULLED = [AUDIOS, NOTES_PULLED, SESSIONS, NABLA_JOBS, INTRON_JOBS, INBOX]
 DAY_STAGES = ["scribe_notes", "fhir_compositions", "fhir_document_references"]
 
 
@@ -48,16 +53,15 @@ def specs(definitions: dg.Definitions) -> dict[str, dg.AssetSpec]:
     ("configured", "keys"),
     [
         ({}, DAY_STAGES),
-        ({"askara": ASKARA}, [AUDIOS, NOTES_PULLED, *DAY_STAGES]),
-        ({"audioscribe": AUDIOSCRIBE}, [SESSIONS, *DAY_STAGES]),
-        ({"askara": ASKARA, "audioscribe": AUDIOSCRIBE}, [AUDIOS, NOTES_PULLED, SESSIONS, *DAY_STAGES]),
+        ({"askara": ASKARA}, [AUDIOS, NOTES_PULLED, INBOX, *DAY_STAGES]),
+        ({"audioscribe": AUDIOSCRIBE}, [SESSIONS, INBOX, *DAY_STAGES]),
+        ({"nabla": NABLA}, [NABLA_JOBS, INBOX, *DAY_STAGES]),
+        ({"intron": INTRON}, [INTRON_JOBS, INBOX, *DAY_STAGES]),
+        ({"askara": ASKARA, "nabla": NABLA}, [AUDIOS, NOTES_PULLED, NABLA_JOBS, INBOX, *DAY_STAGES]),
         ({"ehr": EHR}, [*DAY_STAGES, "ehr_deliveries"]),
-        (
-            {"askara": ASKARA, "audioscribe": AUDIOSCRIBE, "ehr": EHR},
-            [AUDIOS, NOTES_PULLED, SESSIONS, *DAY_STAGES, "ehr_deliveries"],
-        ),
+        ({**ALL, "ehr": EHR}, [*PULLED, *DAY_STAGES, "ehr_deliveries"]),
     ],
-    ids=["nothing", "askara", "audioscribe", "both", "ehr", "everything"],
+    ids=["nothing", "askara", "audioscribe", "nabla", "intron", "two", "ehr", "everything"],
 )
 def test_only_what_is_configured_is_in_the_graph(
     define: Callable[..., dg.Definitions], configured: dict[str, Any], keys: list[str]
@@ -69,13 +73,16 @@ def test_only_what_is_configured_is_in_the_graph(
 
 
 def test_deps_follow_the_data(define: Callable[..., dg.Definitions]) -> None:
-    found = specs(define(askara=ASKARA, audioscribe=AUDIOSCRIBE, ehr=EHR))
+    found = specs(define(**ALL, ehr=EHR))
 
     assert {name: sorted(dep.asset_key.to_user_string() for dep in spec.deps) for name, spec in found.items()} == {
         AUDIOS: [],
         NOTES_PULLED: [AUDIOS],
         SESSIONS: [],
-        "scribe_notes": [AUDIOS, NOTES_PULLED, SESSIONS],
+        NABLA_JOBS: [],
+        INTRON_JOBS: [],
+        INBOX: [INTRON_JOBS, NABLA_JOBS],
+        "scribe_notes": sorted(PULLED),
         "fhir_compositions": ["scribe_notes"],
         "fhir_document_references": ["scribe_notes"],
         "ehr_deliveries": ["fhir_compositions", "fhir_document_references"],
@@ -83,12 +90,15 @@ def test_deps_follow_the_data(define: Callable[..., dg.Definitions]) -> None:
 
 
 def test_the_graph_explains_itself(define: Callable[..., dg.Definitions]) -> None:
-    found = specs(define(askara=ASKARA, audioscribe=AUDIOSCRIBE, ehr=EHR))
+    found = specs(define(**ALL, ehr=EHR))
 
     assert {name: spec.group_name for name, spec in found.items()} == {
         AUDIOS: "askara",
         NOTES_PULLED: "askara",
         SESSIONS: "audioscribe",
+        NABLA_JOBS: "nabla",
+        INTRON_JOBS: "intron",
+        INBOX: "inbox",
         "scribe_notes": "notes",
         "fhir_compositions": "fhir",
         "fhir_document_references": "fhir",
@@ -98,6 +108,9 @@ def test_the_graph_explains_itself(define: Callable[..., dg.Definitions]) -> Non
         AUDIOS: {"python", "sql"},
         NOTES_PULLED: {"python", "sql"},
         SESSIONS: {"python", "sql"},
+        NABLA_JOBS: {"python", "sql"},
+        INTRON_JOBS: {"python", "sql"},
+        INBOX: {"python", "sql"},
         "scribe_notes": {"python", "sql"},
         "fhir_compositions": {"python", "fhir", "sql"},
         "fhir_document_references": {"python", "fhir", "sql"},
@@ -113,15 +126,15 @@ def test_the_graph_explains_itself(define: Callable[..., dg.Definitions]) -> Non
 def test_what_is_pulled_has_no_partitions_and_what_is_built_has_visit_days(
     define: Callable[..., dg.Definitions],
 ) -> None:
-    found = specs(define(askara=ASKARA, audioscribe=AUDIOSCRIBE, ehr=EHR, timezone="Europe/Paris"))
+    found = specs(define(**ALL, ehr=EHR, timezone="Europe/Paris"))
 
-    assert {name for name, spec in found.items() if spec.partitions_def is None} == {AUDIOS, NOTES_PULLED, SESSIONS}
+    assert {name for name, spec in found.items() if spec.partitions_def is None} == set(PULLED)
     days = {spec.partitions_def for spec in found.values() if spec.partitions_def is not None}
     assert days == {dg.DailyPartitionsDefinition("2015-01-01", timezone="Europe/Paris", end_offset=1)}
 
 
 def test_a_provider_and_the_ehr_are_asked_by_one_run_at_a_time(define: Callable[..., dg.Definitions]) -> None:
-    definitions = define(askara=ASKARA, audioscribe=AUDIOSCRIBE, ehr={**EHR, "target": "clinic"}, account="south")
+    definitions = define(**ALL, ehr={**EHR, "target": "clinic"}, account="south")
 
     pools = {
         node.name: node.pool
@@ -132,6 +145,9 @@ def test_a_provider_and_the_ehr_are_asked_by_one_run_at_a_time(define: Callable[
         AUDIOS: "askara.south",
         NOTES_PULLED: "askara.south",
         SESSIONS: "audioscribe.south",
+        NABLA_JOBS: "nabla.south",
+        INTRON_JOBS: "intron.south",
+        INBOX: "inbox.south",
         "scribe_notes": None,
         "fhir_documents": None,
         "ehr_deliveries": "ehr.clinic",
@@ -139,12 +155,14 @@ def test_a_provider_and_the_ehr_are_asked_by_one_run_at_a_time(define: Callable[
 
 
 def test_jobs_hold_the_right_assets(define: Callable[..., dg.Definitions]) -> None:
-    definitions = define(askara=ASKARA, audioscribe=AUDIOSCRIBE, ehr=EHR)
+    definitions = define(**ALL, ehr=EHR)
 
     def selected(job: str) -> set[str]:
         return {key.to_user_string() for key in definitions.resolve_job_def(job).asset_layer.selected_asset_keys}
 
-    assert selected("sync") == {AUDIOS, NOTES_PULLED, SESSIONS}
+    assert selected("sync") == set(PULLED)
+    assert selected("process_inbox") == {INBOX}
+    assert (selected("work_nabla"), selected("work_intron")) == ({NABLA_JOBS}, {INTRON_JOBS})
     assert selected("build_days") == {*DAY_STAGES, "ehr_deliveries"}
     assert definitions.resolve_job_def("sync").executor_def.name == "in_process"
 
@@ -158,6 +176,16 @@ def test_checks_run_with_the_build(define: Callable[..., dg.Definitions]) -> Non
         ("scribe_notes", "no_duplicate_keys"),
         ("scribe_notes", "no_orphans"),
         ("scribe_notes", "landed_is_accounted_for"),
+    }
+
+
+def test_jobs_and_inbox_are_checked_when_they_have_run(define: Callable[..., dg.Definitions]) -> None:
+    layer = define(**ALL).resolve_job_def("sync").asset_layer
+
+    assert {(key.asset_key.to_user_string(), key.name) for key in layer.asset_graph.asset_check_keys} >= {
+        (NABLA_JOBS, "no_job_is_overdue"),
+        (INTRON_JOBS, "no_job_is_overdue"),
+        (INBOX, "every_event_is_heeded"),
     }
 
 
@@ -181,15 +209,42 @@ def test_the_sensor_builds_days_and_waits_to_be_started(define: Callable[..., dg
     assert sensor.default_status == dg.DefaultSensorStatus.STOPPED
 
 
+@pytest.mark.parametrize(
+    ("name", "job", "interval_s"),
+    [
+        ("inbox_sensor", "process_inbox", 30),
+        ("nabla_due_jobs", "work_nabla", 60),
+        ("intron_due_jobs", "work_intron", 60),
+    ],
+)
+def test_jobs_and_inbox_have_sensors_that_wait_to_be_started(
+    define: Callable[..., dg.Definitions], name: str, job: str, interval_s: int
+) -> None:
+    sensor = define(**ALL).resolve_sensor_def(name)
+
+    assert (sensor.job_name, sensor.minimum_interval_seconds) == (job, interval_s)
+    assert sensor.default_status == dg.DefaultSensorStatus.STOPPED
+
+
+def test_what_is_not_configured_has_no_sensor_and_no_job(define: Callable[..., dg.Definitions]) -> None:
+    definitions = define(nabla=NABLA)
+
+    names = {sensor.name for sensor in definitions.sensors or ()}
+    jobs = {job.name for job in definitions.resolve_all_job_defs() if not job.name.startswith("__")}
+    assert names == {"changed_days", "inbox_sensor", "nabla_due_jobs"}
+    assert jobs == {"sync", "build_days", "process_inbox", "work_nabla"}
+
+
 def test_without_a_provider_there_is_nothing_to_sync_nor_to_schedule(define: Callable[..., dg.Definitions]) -> None:
     definitions = define(ehr=EHR)
 
     assert [job.name for job in definitions.resolve_all_job_defs() if not job.name.startswith("__")] == ["build_days"]
     assert not list(definitions.schedules or ())
+    assert [sensor.name for sensor in definitions.sensors or ()] == ["changed_days"]
 
 
 def test_no_credential_is_anywhere_in_what_dagster_shows(define: Callable[..., dg.Definitions]) -> None:
-    definitions = define(askara=ASKARA, audioscribe=AUDIOSCRIBE, ehr=EHR)
+    definitions = define(**ALL, ehr=EHR)
 
     shown = [
         repr((spec.description, spec.tags, spec.metadata, spec.code_version)) for spec in specs(definitions).values()

@@ -10,7 +10,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medscribe_pipeline.errors import ConfigError
-from medscribe_pipeline.settings import AskaraSettings, AudioScribeSettings, EhrSettings, Settings
+from medscribe_pipeline.settings import (
+    AskaraSettings,
+    AudioScribeSettings,
+    EhrSettings,
+    IntronSettings,
+    NablaSettings,
+    ReceiverSettings,
+    Settings,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +26,10 @@ if TYPE_CHECKING:
 SECRETS = {
     "MEDSCRIBE_ASKARA_TOKEN": "canary-1",
     "MEDSCRIBE_AUDIOSCRIBE_TOKEN": "canary-2",
+    "MEDSCRIBE_NABLA_TOKEN": "canary-7",
+    "MEDSCRIBE_NABLA_WEBHOOK_SECRET": "canary-8",
+    "MEDSCRIBE_INTRON_TOKEN": "canary-9",
+    "MEDSCRIBE_RECEIVER_PATH_SECRET": "canary-10-that-is-long-enough",
     "MEDSCRIBE_EHR_TOKEN": "canary-3",
     "MEDSCRIBE_EHR_BASE_URL": "https://ehr.example/fhir",
     "MEDSCRIBE_WAREHOUSE_URL": "postgresql+psycopg://user:canary-4@db.example/warehouse",
@@ -26,6 +38,10 @@ OAUTH = {
     "MEDSCRIBE_ASKARA_CLIENT_ID": "client",
     "MEDSCRIBE_ASKARA_CLIENT_SECRET": "canary-5",
     "MEDSCRIBE_ASKARA_REFRESH_TOKEN": "canary-6",
+}
+NABLA_OAUTH = {
+    "MEDSCRIBE_NABLA_CLIENT_ID": "00000000-0000-4000-8000-000000000000",
+    "MEDSCRIBE_NABLA_PRIVATE_KEY_FILE": "/etc/canary.pem",
 }
 
 
@@ -55,8 +71,11 @@ def test_without_any_variable_there_are_defaults_and_no_providers(load: Callable
 def test_a_token_makes_a_provider_present(load: Callable[..., Settings]) -> None:
     assert load(MEDSCRIBE_ASKARA_TOKEN="t").providers == ("askara",)
     assert load(MEDSCRIBE_AUDIOSCRIBE_TOKEN="t").providers == ("audioscribe",)
-    assert load(**SECRETS).providers == ("askara", "audioscribe")
+    assert load(MEDSCRIBE_NABLA_TOKEN="t").providers == ("nabla",)
+    assert load(MEDSCRIBE_INTRON_TOKEN="t").providers == ("intron",)
+    assert load(**SECRETS).providers == ("askara", "audioscribe", "nabla", "intron")
     assert load(**OAUTH).providers == ("askara",)
+    assert load(**NABLA_OAUTH).providers == ("nabla",)
     assert load(**SECRETS).ehr.enabled
 
 
@@ -80,6 +99,55 @@ def test_one_of_the_oauth_settings_names_the_other_two(load: Callable[..., Setti
 def test_token_and_oauth_exclude_each_other(load: Callable[..., Settings]) -> None:
     with pytest.raises(ConfigError, match="either MEDSCRIBE_ASKARA_TOKEN or the OAuth settings"):
         load(MEDSCRIBE_ASKARA_TOKEN="t", **OAUTH)
+
+
+@pytest.mark.parametrize("missing", sorted(NABLA_OAUTH))
+def test_half_of_nablas_oauth_settings_names_the_other_half(load: Callable[..., Settings], missing: str) -> None:
+    given_ones = {name: value for name, value in NABLA_OAUTH.items() if name != missing}
+
+    with pytest.raises(ConfigError, match=f"OAuth needs both settings; missing: {missing} ") as raised:
+        load(**given_ones)
+
+    assert "canary" not in str(raised.value)
+
+
+def test_nablas_server_key_and_oauth_exclude_each_other(load: Callable[..., Settings]) -> None:
+    with pytest.raises(ConfigError, match="either MEDSCRIBE_NABLA_TOKEN or the OAuth settings"):
+        load(MEDSCRIBE_NABLA_TOKEN="t", **NABLA_OAUTH)
+
+
+def test_the_archived_nabla_api_needs_somewhere_to_answer_to(load: Callable[..., Settings]) -> None:
+    archived = {"MEDSCRIBE_NABLA_TOKEN": "t", "MEDSCRIBE_NABLA_API_VERSION": "archived"}
+
+    with pytest.raises(ConfigError, match="missing: MEDSCRIBE_NABLA_CALLBACK_URL"):
+        load(**archived)
+
+    assert load(**archived, MEDSCRIBE_NABLA_CALLBACK_URL="https://receiver.example/callbacks/nabla").nabla.enabled
+    assert not load(MEDSCRIBE_NABLA_API_VERSION="archived").nabla.enabled
+
+
+def test_what_is_no_credential_makes_no_provider_present(load: Callable[..., Settings]) -> None:
+    found = load(
+        MEDSCRIBE_NABLA_WEBHOOK_SECRET="s",
+        MEDSCRIBE_NABLA_REGION="eu",
+        MEDSCRIBE_INTRON_CA_FILE="/etc/ca.pem",
+        MEDSCRIBE_RECEIVER_PATH_SECRET="s" * 24,
+    )
+
+    assert found.providers == ()
+
+
+def test_providers_that_work_on_order_have_their_own_times(load: Callable[..., Settings]) -> None:
+    found = load(MEDSCRIBE_NABLA_POLL_FIRST_S="0.5", MEDSCRIBE_INTRON_JOBS_PER_RUN="7")
+
+    assert (found.nabla.poll_first_s, found.intron.poll_first_s) == (0.5, 10.0)
+    assert (found.nabla.jobs_per_run, found.intron.jobs_per_run) == (10_000, 7)
+
+
+def test_what_to_ask_intron_for_is_a_json_list(load: Callable[..., Settings]) -> None:
+    found = load(MEDSCRIBE_INTRON_POST_PROCESSING='["summary", "treatment_plan"]')
+
+    assert found.intron.post_processing == ("summary", "treatment_plan")
 
 
 def test_an_ehr_token_without_an_ehr_names_what_is_missing(load: Callable[..., Settings]) -> None:
@@ -108,6 +176,17 @@ def test_an_ehr_token_without_an_ehr_names_what_is_missing(load: Callable[..., S
         ("MEDSCRIBE_AUDIOSCRIBE_REVIEWED", "canary"),
         ("MEDSCRIBE_AUDIOSCRIBE_CONNECTIONS", "0"),
         ("MEDSCRIBE_AUDIOSCRIBE_PATIENT_SYSTEM", "canary"),
+        ("MEDSCRIBE_NABLA_REGION", "canary"),
+        ("MEDSCRIBE_NABLA_API_VERSION", "canary"),
+        ("MEDSCRIBE_NABLA_PATH_PREFIX", "canary?x"),
+        ("MEDSCRIBE_NABLA_CALLBACK_URL", "https://host.example/callbacks?secret=canary"),
+        ("MEDSCRIBE_NABLA_POLL_FIRST_S", "canary"),
+        ("MEDSCRIBE_INTRON_CATEGORY", "canary"),
+        ("MEDSCRIBE_INTRON_POST_PROCESSING", "canary"),
+        ("MEDSCRIBE_INTRON_POLL_LONGEST_S", "0"),
+        ("MEDSCRIBE_RECEIVER_PORT", "65536"),
+        ("MEDSCRIBE_RECEIVER_PATH_SECRET", "canary-too-short"),
+        ("MEDSCRIBE_NABLA", "canary"),
         ("MEDSCRIBE_EHR_BASE_URL", "https://canary.example/fhir?secret=1"),
         ("MEDSCRIBE_EHR_TIMEOUT_S", "canary"),
         ("MEDSCRIBE_EHR_TARGET", "canary/target"),
@@ -142,7 +221,7 @@ def test_no_secret_is_ever_shown(load: Callable[..., Settings], variables: dict[
 
     shown = [
         text
-        for thing in (found, found.askara, found.audioscribe, found.ehr)
+        for thing in (found, *(getattr(found, name) for name in (*found.providers, "ehr", "receiver")))
         for text in (repr(thing), str(thing), thing.model_dump_json(), str(thing.model_dump()))
     ]
     assert not any("canary" in text for text in shown)
@@ -224,7 +303,10 @@ def test_settings_do_not_change_once_read(load: Callable[..., Settings]) -> None
                 ("medscribe_", Settings),
                 ("medscribe_askara_", AskaraSettings),
                 ("medscribe_audioscribe_", AudioScribeSettings),
+                ("medscribe_nabla_", NablaSettings),
+                ("medscribe_intron_", IntronSettings),
                 ("medscribe_ehr_", EhrSettings),
+                ("medscribe_receiver_", ReceiverSettings),
             )
             for field in cls.model_fields
         ]

@@ -50,17 +50,21 @@ def test_columns_and_lengths_are_those_of_the_table() -> None:
     columns = [column for column in tables.visits.columns if column.name not in {"account", "imported_at"}]
     assert [column.name for column in columns] == list(COLUMNS)
     lengths = {column.name: column.type.length for column in columns if isinstance(column.type, sa.String)}
-    assert lengths == {name: length for name, length in MAX_LENGTHS.items() if name in lengths}
-    assert len(lengths) == 10
+    limited = {name: length for name, length in lengths.items() if length is not None}
+    assert limited == {name: length for name, length in MAX_LENGTHS.items() if name in limited}
+    assert lengths.keys() - limited.keys() == {"audio_url", "audio_path"}
+    assert len(limited) == 12
 
 
 def test_full_row(manifest: Path) -> None:
     write(
         manifest,
         "provider,correlation_key,patient_id,patient_system,practitioner_id,practitioner_system,encounter_id,"
-        "encounter_system,started_at,ended_at,language,template\n"
+        "encounter_system,started_at,ended_at,language,template,audio_url,section_style,split_by_problem,diarization,"
+        "category\n"
         "askara,a-1,P1,urn:oid:1.2.3,D1,https://ward.example/doc,E1,https://ward.example/enc,"
-        "2026-03-02T09:30:00+01:00,2026-03-02T10:00,fr-FR,SOAP\n",
+        "2026-03-02T09:30:00+01:00,2026-03-02T10:00,fr-FR,SOAP,https://ward.example/a/1.wav?sig=x%2Fy,bullet_points,"
+        "Oui,no,telehealth\n",
     )
     assert read_visits(manifest, zone=PARIS) == [
         VisitRow(
@@ -76,7 +80,40 @@ def test_full_row(manifest: Path) -> None:
             ended_at=datetime(2026, 3, 2, 9, 0, tzinfo=UTC),
             language="fr-FR",
             template="SOAP",
+            audio_url="https://ward.example/a/1.wav?sig=x%2Fy",
+            section_style="bullet_points",
+            split_by_problem=True,
+            diarization=False,
+            category="telehealth",
         )
+    ]
+
+
+@pytest.mark.parametrize("column", ["split_by_problem", "diarization"])
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        *((word, True) for word in ("true", "TRUE", "Yes", "1", " oui ")),
+        *((word, False) for word in ("false", "False", "NO", "0", "non")),
+        ("", None),
+    ],
+)
+def test_switches(manifest: Path, column: str, written: str, value: bool | None) -> None:
+    write(manifest, f"provider,correlation_key,{column}\nnabla,1,{written}\n")
+    (row,) = read_visits(manifest, zone=PARIS)
+    assert getattr(row, column) is value
+
+
+@pytest.mark.parametrize("path", ["/data/audio/1 of 2.wav", "visites/été.m4a", "C:\\audio\\1.wav"])
+def test_an_audio_path_is_taken_as_it_is(manifest: Path, path: str) -> None:
+    write(manifest, f"provider,correlation_key,audio_path\nintron,1,{path}\n")
+    assert [row.audio_path for row in read_visits(manifest, zone=PARIS)] == [path]
+
+
+def test_a_recording_is_in_one_place(manifest: Path) -> None:
+    write(manifest, "provider,correlation_key,audio_url,audio_path\nintron,1,https://ward.example/1.wav,1.wav\n")
+    assert problems_of(manifest) == [
+        "line 2, column audio_path: is given beside audio_url; a recording is in one place"
     ]
 
 
@@ -137,6 +174,30 @@ def test_times(manifest: Path, written: str, instant: str) -> None:
             (column, value, "is not an absolute URI such as https://hospital.example/mrn or urn:oid:1.2.3")
             for column in ("patient_system", "practitioner_system", "encounter_system")
             for value in (SECRET, "//ward.example/x", "https://ward example", "C:\\x", "urn:")
+        ),
+        ("audio_url", f"https://ward.example/{SECRET * 500}", "is longer than 4096 characters"),
+        ("audio_path", SECRET * 500, "is longer than 4096 characters"),
+        *(
+            ("audio_url", value, "is not a URL such as https://recordings.hospital.example/1.wav")
+            for value in (
+                f"ftp://ward.example/{SECRET}",
+                f"/audio/{SECRET}.wav",
+                "https:///1.wav",
+                "https://",
+                f"https://ward.example/a {SECRET}.wav",
+                f"https://{SECRET}:word@ward.example/1.wav",
+                f"file:///{SECRET}",
+            )
+        ),
+        *(
+            (column, value, "is not one word of letters, digits, _ and -")
+            for column in ("section_style", "category")
+            for value in (f"{SECRET} x", f"{SECRET};", "_", "é")
+        ),
+        *(
+            (column, value, "is neither yes (true, yes, 1, oui) nor no (false, no, 0, non)")
+            for column in ("split_by_problem", "diarization")
+            for value in (SECRET, "y", "2", "vrai")
         ),
         *(
             (column, value, "is not an ISO 8601 time such as 2026-03-02T09:30 or 2026-03-02T09:30:00+01:00")

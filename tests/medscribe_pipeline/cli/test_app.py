@@ -17,10 +17,14 @@ if TYPE_CHECKING:
     from tests.synced import Clinic
 
 RUN = {"sources", "stages", "days", "failures", "duration_s", "exit_code"}
-STATUS = {"account", "days", "days_due", "providers", "cursors"}
-PROVIDER = {"landed", "notes", "held_records", "documents", "deliveries", "held", "rejected", "quarantined"}
+STATUS = {"account", "days", "days_due", "open_events", "providers", "cursors"}
+PROVIDER = {"landed", "notes", "held_records", "documents", "deliveries", "held", "rejected", "quarantined"} | {
+    "jobs",
+    "refused",
+}
 CURSOR = {"provider", "stream", "watermark", "moved_at"}
 SOURCES = {"askara_audios", "askara_notes", "audioscribe_sessions"}
+WORK = {"intron_jobs", "nabla_jobs", "inbox_events"}
 STAGES = {"scribe_notes", "fhir_compositions", "fhir_document_references", "ehr_deliveries"}
 
 
@@ -61,7 +65,7 @@ def test_sync_as_json_has_a_stable_shape(empty_clinic: Clinic, medscribe: Callab
     run = ran.json["run"]
     assert set(ran.json) == {"run", "status"}
     assert set(run) == RUN
-    assert (set(run["sources"]), set(run["stages"])) == (SOURCES, STAGES)
+    assert (set(run["sources"]), set(run["stages"])) == (SOURCES | WORK, STAGES)
     assert (run["days"], run["failures"]) == (len(DAYS), [])
     assert run["stages"]["scribe_notes"]["dagster/row_count"] == len(empty_clinic.note_ids())
     check_status_shape(ran.json["status"])
@@ -91,15 +95,17 @@ def test_a_second_sync_moves_nothing_and_has_the_same_shape(clinic: Clinic, meds
 
     assert set(run) == RUN
     assert (run["days"], run["stages"]) == (0, {})
-    assert {(facts["new"], facts["changed"]) for facts in run["sources"].values()} == {(0, 0)}
+    assert {(run["sources"][name]["new"], run["sources"][name]["changed"]) for name in SOURCES} == {(0, 0)}
+    assert {run["sources"][name]["dagster/row_count"] for name in SOURCES | WORK} == {0}
     assert len(clinic.note_ids()) > 0
 
 
 def test_only_the_named_provider_is_pulled(empty_clinic: Clinic, medscribe: Callable[..., Ran]) -> None:
     ran = medscribe("sync", "--provider", "audioscribe", "--json")
 
-    assert set(ran.json["run"]["sources"]) == {"audioscribe_sessions"}
-    assert not [path for path in empty_clinic.sandbox.stats.requests if "/askara/" in path]
+    assert set(ran.json["run"]["sources"]) == {"audioscribe_sessions", "inbox_events"}
+    others = ("/askara/", "/nabla/", "/intron/")
+    assert not [path for path in empty_clinic.sandbox.stats.requests if path.startswith(others)]
 
 
 def test_window_and_refresh_reach_the_assets(clinic: Clinic, medscribe: Callable[..., Ran]) -> None:
@@ -107,7 +113,7 @@ def test_window_and_refresh_reach_the_assets(clinic: Clinic, medscribe: Callable
 
     ran = medscribe("sync", "--since", "2026-03-29", "--until", "2026-03-30T00:00:00Z", "--full-refresh", "--json")
 
-    for facts in ran.json["run"]["sources"].values():
+    for facts in (ran.json["run"]["sources"][name] for name in SOURCES):
         assert facts["window_since"] == "2026-03-29T00:00:00+01:00"
         assert facts["window_until"] == "2026-03-30T00:00:00+00:00"
         assert facts["full_refresh"] == "true"
@@ -141,14 +147,15 @@ def test_an_empty_warehouse_has_a_status(home: Path, medscribe: Callable[..., Ra
 
     assert (people.code, program.code) == (0, 0)
     assert "records landed" in people.words
-    assert program.json == {"account": "default", "days": 0, "days_due": 0, "providers": {}, "cursors": []}
+    counts = {"days": 0, "days_due": 0, "open_events": 0}
+    assert program.json == {"account": "default", **counts, "providers": {}, "cursors": []}
 
 
 def test_the_status_counts_what_is_there(clinic: Clinic, medscribe: Callable[..., Ran]) -> None:
     status = medscribe("status", "--json").json
 
     check_status_shape(status)
-    assert set(status["providers"]) == {"askara", "audioscribe"}
+    assert set(status["providers"]) == {"askara", "audioscribe", "nabla", "intron"}
     assert sum(sum(each["notes"].values()) for each in status["providers"].values()) == len(clinic.note_ids())
     assert (status["days"], status["days_due"]) == (len(DAYS), 0)
     assert {(cursor["provider"], cursor["stream"]) for cursor in status["cursors"]} >= {("askara", "audios")}

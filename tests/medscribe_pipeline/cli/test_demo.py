@@ -66,7 +66,7 @@ def test_a_first_run_says_nothing_of_another_day(
     ran = medscribe("demo")
 
     assert ran.code == 0
-    assert ran.words.startswith("medscribe demo: two simulated scribe providers")
+    assert ran.words.startswith("medscribe demo: four simulated scribe providers")
     assert "another day" not in ran.words
 
 
@@ -101,13 +101,13 @@ def test_fresh_forgets_a_demos_folder_and_nothing_beside_it(
 ) -> None:
     home.mkdir()
     (home / MARK).write_text("", encoding="utf-8")
-    (home / "warehouse.sqlite").write_text("of an earlier demo", encoding="utf-8")
+    (home / "earlier.sqlite").write_text("of an earlier demo", encoding="utf-8")
     (home.parent / "beside").write_text("keep", encoding="utf-8")
     monkeypatch.setattr(demo, "_sync_once", lambda *_, **__: 0)
 
     assert medscribe("demo", "--fresh").code == 0
 
-    assert not (home / "warehouse.sqlite").exists()
+    assert not (home / "earlier.sqlite").exists()
     assert (home / MARK).exists()
     assert (home.parent / "beside").exists()
 
@@ -211,7 +211,7 @@ def test_the_sandbox_tells_a_person_what_to_export(
     ran = medscribe("sandbox")
 
     assert ran.code == 0
-    assert ran.out.count("export MEDSCRIBE_") == 6
+    assert ran.out.count("export MEDSCRIBE_") == 11
     assert "loopback only" in ran.words
 
 

@@ -17,6 +17,8 @@ from medscribe_pipeline.warehouse.reports import CursorStatus, ProviderStatus, S
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rich.table import Table
+
     from tests.medscribe_pipeline.cli.conftest import Ran
     from tests.synced import Clinic
 
@@ -100,8 +102,11 @@ def test_the_status_has_the_same_keys_whatever_it_counts() -> None:
     full = ProviderStatus("askara")
     full.deliveries["Composition", "held"] = 2
     full.quarantined["map", "patient_conflict"] = 1
+    full.jobs["failed", "too_short"] = 3
+    full.jobs["running", ""] = 4
+    full.refused["visit", "audio_missing"] = 5
     status = Status(
-        "south", {"askara": full, "new": ProviderStatus("new")}, [CursorStatus("a", "b", None, moved)], 3, 1
+        "south", {"askara": full, "new": ProviderStatus("new")}, [CursorStatus("a", "b", None, moved)], 3, 1, 2
     )
 
     shown: dict[str, Any] = output.status_json(status)
@@ -110,4 +115,47 @@ def test_the_status_has_the_same_keys_whatever_it_counts() -> None:
     assert shown["providers"]["askara"]["deliveries"] == {"Composition.held": 2}
     assert shown["providers"]["askara"]["quarantined"] == {"map.patient_conflict": 1}
     assert shown["cursors"] == [{"provider": "a", "stream": "b", "watermark": None, "moved_at": moved}]
-    assert (shown["account"], shown["days"], shown["days_due"]) == ("south", 3, 1)
+    assert shown["providers"]["askara"]["jobs"] == {"failed.too_short": 3, "running": 4}
+    assert shown["providers"]["askara"]["refused"] == {"visit.audio_missing": 5}
+    assert (shown["account"], shown["days"], shown["days_due"], shown["open_events"]) == ("south", 3, 1, 2)
+
+
+def cells(table: Table) -> list[tuple[str, ...]]:
+    """The rows of a table as they are printed."""
+    columns = [[str(cell) for cell in column.cells] for column in table.columns]
+    return list(zip(*columns, strict=True))
+
+
+def test_a_person_sees_how_jobs_stand_and_why_some_stopped() -> None:
+    nabla, askara = ProviderStatus("nabla"), ProviderStatus("askara")
+    nabla.jobs.update({("fetched", ""): 5, ("running", ""): 2, ("failed", "too_short"): 1, ("unknown", "timeout"): 1})
+    nabla.jobs.update({("wanted", "throttled"): 1, ("expired", "no_result"): 1, ("cancelled", "superseded"): 1})
+    nabla.refused.update({("visit", "audio_missing"): 1, ("follow_up", "internal"): 1})
+
+    where, why = output.status_tables(Status("south", {"askara": askara, "nabla": nabla}))
+
+    rows = cells(where)
+    jobs = rows[: rows.index(("records landed", "·", "·"))]
+    assert jobs == [
+        ("jobs", "·", "12"),
+        ("  wanted", "·", "1"),
+        ("  running", "·", "2"),
+        ("  failed", "·", "1"),
+        ("  expired", "·", "1"),
+        ("  cancelled", "·", "1"),
+        ("  unknown", "·", "1"),
+    ]
+    assert cells(why) == [
+        ("nabla", "job expired", "no end within JOB_EXPIRES_AFTER_S", "1"),
+        ("nabla", "job failed", "too_short", "1"),
+        ("nabla", "job unknown", "no answer in time", "1"),
+        ("nabla", "next job refused", "internal", "1"),
+        ("nabla", "visit refused", "the audio file is not there", "1"),
+    ]
+
+
+def test_without_jobs_there_is_no_line_about_them() -> None:
+    (where,) = output.status_tables(Status("south", {"askara": ProviderStatus("askara")}))
+
+    assert cells(where)[0] == ("records landed", "·")
+    assert "jobs" not in {title for title, _ in cells(where)}

@@ -6,12 +6,17 @@ import httpx
 import pytest
 
 from medscribe_pipeline.sandbox import Sandbox
+from tests.medscribe_pipeline.sandbox.receiving import receiving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tests.medscribe_pipeline.sandbox.receiving import Receiver
+
 ASKARA = {"authorization": "Bearer sandbox-askara-token"}
 AUDIOSCRIBE = {"authorization": "Bearer sandbox-audioscribe-token"}
+NABLA = {"authorization": "Bearer sandbox-nabla-key"}
+INTRON = {"authorization": "Bearer sandbox-intron-key"}
 FHIR = {"authorization": "Bearer sandbox-ehr-token", "content-type": "application/fhir+json"}
 
 
@@ -54,7 +59,14 @@ def control(sandbox: Sandbox) -> Iterator[httpx.Client]:
 def clients() -> Iterator[Callable[[Sandbox, str], httpx.Client]]:
     """Makes clients of a test's own sandbox, by app name, and closes them."""
     made: list[httpx.Client] = []
-    headers = {"askara": ASKARA, "audioscribe": AUDIOSCRIBE, "fhir": FHIR, "_control": {}}
+    headers = {
+        "askara": ASKARA,
+        "audioscribe": AUDIOSCRIBE,
+        "nabla": NABLA,
+        "intron": INTRON,
+        "fhir": FHIR,
+        "_control": {},
+    }
 
     def make(running: Sandbox, app: str) -> httpx.Client:
         made.append(_client(f"{running.url}/{app}", headers[app]))
@@ -63,6 +75,13 @@ def clients() -> Iterator[Callable[[Sandbox, str], httpx.Client]]:
     yield make
     for client in made:
         client.close()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A receiver that listens on loopback."""
+    with receiving() as listening:
+        yield listening
 
 
 @pytest.fixture

@@ -75,12 +75,12 @@ def test_faults_and_stats(control: httpx.Client, askara: httpx.Client) -> None:
     stats = control.get("/stats").json()
 
     assert statuses == [500, 200, 200, 200]
-    assert stats == {"requests": {"GET /askara/me": 4}, "faults": {"error_500": 1}}
-    assert control.delete("/stats").json() == {"requests": {}, "faults": {}}
+    assert (stats["requests"], stats["faults"]) == ({"GET /askara/me": 4}, {"error_500": 1})
+    assert not any(control.delete("/stats").json().values())
 
 
 def test_visits_know_most_sessions_and_their_patients(sandbox: Sandbox, control: httpx.Client) -> None:
-    visits = control.get("/visits").json()
+    visits = [visit for visit in control.get("/visits").json() if visit["provider"] == "audioscribe"]
 
     assert 25 < len(visits) < 40
     for visit in visits:

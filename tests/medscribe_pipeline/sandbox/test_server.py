@@ -14,7 +14,15 @@ import httpx
 import pytest
 
 from medscribe_pipeline.errors import Busy, ConfigError
-from medscribe_pipeline.sandbox import AskaraOptions, CorpusOptions, Sandbox, advance, serve
+from medscribe_pipeline.sandbox import (
+    AskaraOptions,
+    CorpusOptions,
+    IntronOptions,
+    NablaOptions,
+    Sandbox,
+    advance,
+    serve,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,6 +82,11 @@ def test_the_environment_points_here(sandbox: Sandbox) -> None:
         "MEDSCRIBE_ASKARA_TOKEN": AskaraOptions().token,
         "MEDSCRIBE_AUDIOSCRIBE_BASE_URL": sandbox.audioscribe_url,
         "MEDSCRIBE_AUDIOSCRIBE_TOKEN": "sandbox-audioscribe-token",
+        "MEDSCRIBE_NABLA_BASE_URL": sandbox.nabla_url,
+        "MEDSCRIBE_NABLA_TOKEN": NablaOptions().token,
+        "MEDSCRIBE_NABLA_WEBHOOK_SECRET": NablaOptions().webhook_secrets[0],
+        "MEDSCRIBE_INTRON_BASE_URL": sandbox.intron_url,
+        "MEDSCRIBE_INTRON_TOKEN": IntronOptions().token,
         "MEDSCRIBE_EHR_BASE_URL": sandbox.fhir_url,
         "MEDSCRIBE_EHR_TOKEN": "sandbox-ehr-token",
     }

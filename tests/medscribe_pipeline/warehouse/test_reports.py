@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 
+from medscribe_pipeline.providers.jobs import REFUSED_STEP, State
+from medscribe_pipeline.providers.jobs.answers import FOLLOW_UP_STEP
 from medscribe_pipeline.warehouse.reports import (
+    MARKERS,
     CursorStatus,
     DayBalance,
     day_balances,
@@ -21,9 +24,11 @@ from medscribe_pipeline.warehouse.reports import (
 from medscribe_pipeline.warehouse.tables import (
     deliveries,
     fhir_documents,
+    inbox,
     note_sections,
     notes,
     quarantine,
+    scribe_jobs,
     source_records,
     sync_cursors,
     visit_days,
@@ -87,6 +92,28 @@ ORDINARY: dict[str, dict[str, Any]] = {
         "attempts": 1,
         "first_seen_at": NOW,
         "last_seen_at": NOW,
+    },
+    "scribe_jobs": {
+        "provider": "nabla",
+        "correlation_key": "visit-1",
+        "step": "transcribe",
+        "client_request_id": "r",
+        "request": {"text": "qxcanary"},
+        "request_hash": "h",
+        "state": "running",
+        "submissions": 1,
+        "polls": 0,
+        "wanted_at": NOW,
+    },
+    "inbox": {
+        "provider": "nabla",
+        "seq": 1,
+        "kind": "callback",
+        "payload": {"text": "qxcanary"},
+        "verified": True,
+        "received_at": NOW,
+        "deliveries": 1,
+        "attempts": 0,
     },
     "sync_cursors": {"provider": "askara", "stream": "notes", "moved_at": NOW},
     "visit_days": {"changed_seq": 5, "built_seq": 5, "built_with": FINGERPRINT},
@@ -272,6 +299,77 @@ def test_another_account_is_none_of_our_business(warehouse: Warehouse, rows: Row
 
     assert (status.providers, status.cursors, status.days, status.days_due) == ({}, [], 0, 0)
     assert day_balances(warehouse) == []
+
+
+def test_jobs_are_counted_by_state_and_code(warehouse: Warehouse, rows: Rows) -> None:
+    for number, facts in enumerate(
+        [
+            {"state": "fetched"},
+            {"state": "fetched"},
+            {"state": "failed", "code": "too_short"},
+            {"state": "unknown", "code": "timeout"},
+            {"state": "cancelled", "code": "superseded"},
+            {"state": "running", "provider": "intron"},
+            {"state": "running", "account": "north"},
+        ]
+    ):
+        rows.put(scribe_jobs, job_key=f"visit-{number}/transcribe", **facts)
+
+    status = status_of(warehouse)
+
+    nabla = status.providers["nabla"]
+    assert nabla.jobs == Counter(
+        {("fetched", ""): 2, ("failed", "too_short"): 1, ("unknown", "timeout"): 1, ("cancelled", "superseded"): 1}
+    )
+    assert (nabla.jobs_in("fetched"), nabla.jobs_in("running")) == (2, 0)
+    assert status.providers["intron"].jobs == Counter({("running", ""): 1})
+    assert nabla.refused == Counter()
+
+
+def test_what_never_became_a_job_is_counted_apart(warehouse: Warehouse, rows: Rows) -> None:
+    never = {"state": "cancelled", "submissions": 0}
+    rows.put(scribe_jobs, job_key="visit-1/visit", step="visit", code="audio_missing", **never)
+    rows.put(scribe_jobs, job_key="visit-2/visit", step="visit", code="audio_missing", **never)
+    rows.put(scribe_jobs, job_key="visit-3/follow_up", step="follow_up", code="internal", **never)
+
+    nabla = status_of(warehouse).providers["nabla"]
+
+    assert nabla.refused == Counter({("visit", "audio_missing"): 2, ("follow_up", "internal"): 1})
+    assert nabla.jobs == Counter()
+
+
+def test_the_steps_that_are_no_jobs_are_those_of_the_ledger() -> None:
+    assert set(MARKERS) == {REFUSED_STEP, FOLLOW_UP_STEP}
+
+
+@pytest.mark.parametrize(
+    ("state", "troubled"),
+    [(state, int(state is State.UNKNOWN)) for state in State],
+)
+def test_of_jobs_only_unknown_outcomes_are_trouble(
+    warehouse: Warehouse, rows: Rows, state: State, troubled: int
+) -> None:
+    rows.put(scribe_jobs, job_key="visit-1/transcribe", state=state.value)
+
+    assert status_of(warehouse).troubled == troubled
+
+
+def test_events_wait_until_they_are_processed(warehouse: Warehouse, rows: Rows) -> None:
+    rows.put(inbox, event_id="a")
+    rows.put(inbox, event_id="b", provider="askara")
+    rows.put(inbox, event_id="c", processed_at=NOW)
+    rows.put(inbox, event_id="d", account="north")
+
+    assert status_of(warehouse).open_events == 2
+
+
+def test_jobs_and_events_belong_to_no_day(warehouse: Warehouse, rows: Rows) -> None:
+    rows.put(scribe_jobs, job_key="visit-1/transcribe")
+    rows.put(inbox, event_id="a")
+
+    status = status_of(warehouse, TODAY)
+
+    assert (status.providers, status.open_events) == ({}, 0)
 
 
 # The account of each day

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from medscribe_pipeline.warehouse.tables import Json, UtcDateTime, metadata
+from medscribe_pipeline.warehouse.tables import Json, UtcDateTime, metadata, visits
 
 if TYPE_CHECKING:
     from medscribe_pipeline.warehouse.store import Warehouse
@@ -88,6 +88,20 @@ def test_a_naive_time_is_refused(scratched: Warehouse) -> None:
 
     with pytest.raises(Exception, match="warehouse statement failed"):
         _round_trip(scratched, moments, "at", [naive])
+
+
+def test_a_visit_inserted_by_plain_sql_is_stamped_with_the_time_of_the_database(warehouse: Warehouse) -> None:
+    insert = "INSERT INTO visits (account, provider, correlation_key) VALUES ('default', 'nabla', 'visit-1')"
+    with warehouse.begin() as connection:
+        connection.exec_driver_sql(insert)
+
+    with warehouse.read() as connection:
+        stamped = connection.scalar(sa.select(visits.c.imported_at))
+
+    assert stamped is not None
+    assert stamped.utcoffset() == timedelta(0)
+    # The database's clock is this machine's; SQLite's stamp has whole seconds.
+    assert abs(datetime.now(UTC) - stamped) < timedelta(minutes=1)
 
 
 @SAME_WAREHOUSE

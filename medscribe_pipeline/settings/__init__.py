@@ -1,0 +1,152 @@
+"""Every setting, once: environment variables (or a `.env` file) into typed, checked values.
+
+`docs/configuration.md` is generated from these classes (`make docs`), so the field descriptions are the
+documentation. Secrets are `SecretStr`; nothing here ever prints a value, only the name of a variable.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsError
+
+from medscribe_pipeline.errors import ConfigError
+from medscribe_pipeline.settings.base import (
+    PREFIX,
+    HttpSettings,
+    JobSettings,
+    ProviderSettings,
+    UriText,
+    model_config_for,
+)
+from medscribe_pipeline.settings.providers import AskaraSettings, AudioScribeSettings, IntronSettings, NablaSettings
+from medscribe_pipeline.settings.services import EhrSettings, ReceiverSettings
+
+__all__ = [
+    "AskaraSettings",
+    "AudioScribeSettings",
+    "EhrSettings",
+    "HttpSettings",
+    "IntronSettings",
+    "JobSettings",
+    "NablaSettings",
+    "ProviderSettings",
+    "ReceiverSettings",
+    "Settings",
+]
+
+
+class Settings(BaseSettings):
+    """The settings of one code location: one account, its warehouse and how runs behave."""
+
+    model_config = model_config_for(PREFIX)
+
+    home: Path = Field(
+        Path("~/.medscribe"), description="Folder of the embedded warehouse, the Dagster instance and the locks."
+    )
+    warehouse_url: SecretStr | None = Field(
+        None, description="SQLAlchemy URL of the warehouse. Default: SQLite, `warehouse.sqlite` under `MEDSCRIBE_HOME`."
+    )
+    account: str = Field(
+        "default",
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        description="Name of the account whose credentials are set; part of every key. One code location serves one account.",
+    )
+    timezone: str = Field("UTC", description="IANA time zone of timestamps that name none, and of the visit day.")
+    first_day: date = Field(date(2015, 1, 1), description="First visit-day partition. Older records count to this day.")
+    fhir_base_uri: UriText = Field(
+        "https://medscribe-pipeline.github.io/fhir",
+        description="Base of the identifier and code systems the project owns.",
+    )
+    lookback_s: int = Field(
+        600, ge=0, description="How far behind the watermark a sync reads again, for records that arrive late."
+    )
+    lag_s: int = Field(30, ge=0, description="The watermark stays at least this far behind the start of the sync.")
+    lock_timeout_s: float = Field(
+        30.0, ge=0, description="How long a run waits for another run of the same stream to end."
+    )
+    schedule: str = Field("*/15 * * * *", description="Cron expression (in `MEDSCRIBE_TIMEZONE`) of the sync schedule.")
+    backfill: Literal["single_run", "multi_run"] = Field(
+        "single_run",
+        description="`single_run` builds a range of days in one run; `multi_run` one run a day, for a distributed launcher.",
+    )
+
+    askara: AskaraSettings = Field(default_factory=AskaraSettings, exclude=True)
+    audioscribe: AudioScribeSettings = Field(default_factory=AudioScribeSettings, exclude=True)
+    nabla: NablaSettings = Field(default_factory=NablaSettings, exclude=True)
+    intron: IntronSettings = Field(default_factory=IntronSettings, exclude=True)
+    ehr: EhrSettings = Field(default_factory=EhrSettings, exclude=True)
+    receiver: ReceiverSettings = Field(default_factory=ReceiverSettings, exclude=True)
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (KeyError, ValueError, OSError):
+            raise ValueError("is not an IANA time zone such as Europe/Paris") from None
+        return value
+
+    @field_validator("home")
+    @classmethod
+    def _absolute_home(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone object of `timezone`."""
+        return ZoneInfo(self.timezone)
+
+    @property
+    def database_url(self) -> str:
+        """SQLAlchemy URL of the warehouse, the default filled in. May hold a password: never print it."""
+        if self.warehouse_url is not None:
+            return self.warehouse_url.get_secret_value()
+        return f"sqlite:///{self.home / 'warehouse.sqlite'}"
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Names of the providers that have credentials, in the order of the fields above, which is that of syncing."""
+        groups = ((name, getattr(self, name)) for name in type(self).model_fields)
+        return tuple(name for name, own in groups if isinstance(own, ProviderSettings) and own.enabled)
+
+    def identifier_system(self, provider: str, kind: str) -> str:
+        """The identifier system of a provider's `patient`, `practitioner` or `encounter` ids, as the EHR knows it."""
+        configured: str | None = getattr(getattr(self, provider), f"{kind}_system")
+        return configured or f"{self.fhir_base_uri}/sid/{provider}/{self.account}/{kind}"
+
+    @classmethod
+    def load(cls) -> Settings:
+        """Reads all settings; a wrong one becomes a `ConfigError` that names the variable, never its value."""
+        try:
+            return cls()
+        except ValidationError as error:
+            raise _as_config_error(error) from None
+        except SettingsError as error:
+            # A group of settings given as one variable. The text names the field: `... for field "askara" from ...`.
+            field = str(error).partition('"')[2].partition('"')[0].upper()
+            raise ConfigError(
+                f"Wrong setting. {PREFIX}{field}: is no setting; set the variables that begin with {PREFIX}{field}_",
+                code="setting",
+            ) from None
+        except (UnicodeDecodeError, OSError):
+            raise ConfigError("The file .env cannot be read as UTF-8 text", code="setting") from None
+
+
+def _as_config_error(error: ValidationError) -> ConfigError:
+    """Turns pydantic's report into one message; `error.title` is the class, whose prefix names the variable."""
+    groups = [field.annotation for field in Settings.model_fields.values()]
+    classes: dict[str, type[BaseSettings]] = {
+        cls.__name__: cls for cls in (Settings, *groups) if isinstance(cls, type) and issubclass(cls, BaseSettings)
+    }
+    prefix = str(classes[error.title].model_config.get("env_prefix", PREFIX)) if error.title in classes else PREFIX
+    problems = []
+    for detail in error.errors(include_input=False, include_url=False, include_context=False):
+        name = prefix + "_".join(str(part) for part in detail["loc"]).upper() if detail["loc"] else ""
+        message = detail["msg"].removeprefix("Value error, ")
+        problems.append(f"{name}: {message}" if name else message)
+    return ConfigError("Wrong setting. " + "; ".join(problems), code="setting")
