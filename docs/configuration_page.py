@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Union, get_args, get
 from pydantic import SecretStr
 
 from docs.markdown import code, page, table
-from medscribe_pipeline.fhir.documents import VERSION_SYSTEM, note_identifier
+from medscribe_pipeline.fhir.elements import VERSION_SYSTEM, note_identifier
 from medscribe_pipeline.notes import stable_id
 from medscribe_pipeline.providers.askara import RPPS_SYSTEM
 from medscribe_pipeline.settings import (
     AskaraSettings,
     AudioScribeSettings,
     EhrSettings,
+    FhirSettings,
     HttpSettings,
     IntronSettings,
     JobSettings,
@@ -74,6 +75,12 @@ GROUPS = (
         f"{PREFIX}INTRON_",
         "Intron Health is part of the graph as soon as its token is set. It works on the recordings the "
         "[visits manifest](visits.md) names.",
+    ),
+    Group(
+        "FHIR",
+        FhirSettings,
+        f"{PREFIX}FHIR_",
+        "How notes become FHIR resources. A change builds the documents of every day again, from what has landed.",
     ),
     Group(
         "EHR",
@@ -293,7 +300,7 @@ def _changeable() -> list[tuple[str, str, str]]:
 
 
 def _systems() -> str:
-    base = _defaults().fhir_base_uri
+    base = _defaults().fhir.base_uri
     by_base = code(f"{PREFIX}FHIR_BASE_URI")
     notes = [
         (

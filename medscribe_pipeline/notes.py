@@ -12,7 +12,7 @@ import json
 import uuid
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
@@ -26,6 +26,7 @@ __all__ = [
     "NoteState",
     "Practitioner",
     "ScribeNote",
+    "TextFormat",
     "TranscriptTurn",
     "Visit",
     "canonical_json",
@@ -35,6 +36,10 @@ __all__ = [
 
 NAMESPACE = uuid.UUID("5f9b0c36-5f0e-5c8b-9b0e-6d5a2f1c7e44")
 """Namespace of every identifier this project derives. Changing it would file every note again: never do."""
+
+
+TextFormat = Literal["text", "markdown"]
+"""How the text of a section reads."""
 
 
 class NoteState(StrEnum):
@@ -88,13 +93,15 @@ class NoteSection:
 
     `key` is the provider-neutral section key (`CHIEF_COMPLAINT`, `SOAP_PLAN`, ...), or whatever the provider
     sent when the key is unknown, or `None` when the text came under no recognisable heading.
-    `text` is plain text; it may be empty. `sections` nests (Nabla's split-by-problem).
+    `text` may be empty; `format` says how it reads: as it stands, or as Markdown. `sections` nests (Nabla's
+    split-by-problem).
     """
 
     key: str | None
     title: str | None
     text: str
     sections: tuple[NoteSection, ...] = ()
+    format: TextFormat = "text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +128,13 @@ class ScribeNote:
         state: See `NoteState`.
         language: BCP 47 tag, or `None` when unknown.
         template: The provider's template key, or `None`.
+        specialty: Medical specialty as the visits manifest says it, a key of the FHIR mapping (`CARDIOLOGY`, ...).
         created_at: When the provider created the text. Aware UTC.
         updated_at: When the provider last changed it. Aware UTC.
         validated_at: When a clinician signed it off, where the provider says.
         version: Hash of the source content. Two notes with the same version say the same thing.
+        amends: The validated version whose text this one changed after its validation, as the warehouse knows it;
+            providers leave it out.
     """
 
     note_id: uuid.UUID
@@ -138,12 +148,14 @@ class ScribeNote:
     title: str | None = None
     language: str | None = None
     template: str | None = None
+    specialty: str | None = None
     sections: tuple[NoteSection, ...] = ()
     transcript: tuple[TranscriptTurn, ...] = ()
     visit: Visit = field(default_factory=Visit)
     created_at: datetime | None = None
     updated_at: datetime | None = None
     validated_at: datetime | None = None
+    amends: str | None = None
 
     @property
     def has_text(self) -> bool:

@@ -59,6 +59,7 @@ class VisitRow:
     split_by_problem: bool | None = None
     diarization: bool | None = None
     category: str | None = None
+    specialty: str | None = None
 
 
 COLUMNS: Final = tuple(VisitRow.__dataclass_fields__)
@@ -70,7 +71,7 @@ TIMES = ("started_at", "ended_at")
 SWITCHES = ("split_by_problem", "diarization")
 YES = frozenset({"true", "yes", "oui", "1"})
 NO = frozenset({"false", "no", "non", "0"})
-SHORT = frozenset({"provider", "language", "template", "section_style", "category"})
+SHORT = frozenset({"provider", "language", "template", "section_style", "category", "specialty"})
 LONG = frozenset({"audio_url", "audio_path"})
 
 MAX_LENGTHS: Final = {column: 64 if column in SHORT else 4096 if column in LONG else 255 for column in COLUMNS}
@@ -96,6 +97,7 @@ _SHAPES: Final = {
     "audio_url": (_WEB_URL, "is not a URL such as https://recordings.hospital.example/1.wav"),
     "section_style": (_WORD, _WORD_PROBLEM),
     "category": (_WORD, _WORD_PROBLEM),
+    "specialty": (_WORD, _WORD_PROBLEM),
     **dict.fromkeys(SYSTEMS, (_ABSOLUTE_URI, _URI_PROBLEM)),
 }
 

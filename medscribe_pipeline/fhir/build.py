@@ -10,9 +10,9 @@ import sqlalchemy as sa
 
 from medscribe_pipeline.errors import MedscribeError
 from medscribe_pipeline.fhir.documents import build_documents
+from medscribe_pipeline.fhir.options import BuildOptions
 from medscribe_pipeline.fhir.rules import check
-from medscribe_pipeline.fhir.sections import MAPPING_VERSION
-from medscribe_pipeline.notes import NoteState, content_hash
+from medscribe_pipeline.notes import NoteState
 from medscribe_pipeline.warehouse.notes import MappedNote, read_notes
 from medscribe_pipeline.warehouse.quarantine import quarantine_id, resolve_quarantine, write_quarantine
 from medscribe_pipeline.warehouse.store import in_chunks
@@ -44,7 +44,7 @@ class DocumentsReport:
 
 def mapping_version(settings: Settings) -> str:
     """Version of the mapping, recorded with each document: code tables and the settings that shape a resource."""
-    return f"{MAPPING_VERSION}+{content_hash(settings.fhir_base_uri)[:8]}"
+    return BuildOptions.of(settings.fhir).version
 
 
 def build_day(
@@ -60,10 +60,10 @@ def build_day(
     Composition and DocumentReference of a note are written in one transaction. A note whose documents break a rule
     of FHIR goes to quarantine with rule keys and paths; the others go on.
     """
-    version = mapping_version(settings)
+    options = BuildOptions.of(settings.fhir)
     report = DocumentsReport()
-    for chunk in in_chunks(_due(warehouse, day, version), BATCH):
-        _build_batch(warehouse, settings, chunk, version, clock(), run_id, report)
+    for chunk in in_chunks(_due(warehouse, day, options.version), BATCH):
+        _build_batch(warehouse, options, chunk, clock(), run_id, report)
     _totals(warehouse, day, report)
     return report
 
@@ -113,27 +113,26 @@ def _due_query(account: str, day: date, version: str) -> sa.Select[tuple[str]]:
 
 def _build_batch(
     warehouse: Warehouse,
-    settings: Settings,
+    options: BuildOptions,
     note_ids: Sequence[str],
-    version: str,
     now: datetime,
     run_id: str | None,
     report: DocumentsReport,
 ) -> None:
     # Built outside the transaction: checking takes longer than writing, and others may want to write meanwhile.
     with warehouse.read() as connection:
-        mapped = read_notes(connection, note_ids)
+        mapped = read_notes(connection, note_ids, with_transcripts=options.transcripts)
     rows: list[dict[str, Any]] = []
     problems: list[dict[str, Any]] = []
     healthy: list[str] = []
+    built = 0
     for item in mapped:
         if reason := _nothing_to_build(item):
             report.without[reason] += 1
             continue
         try:
-            documents = build_documents(item.note, base_uri=settings.fhir_base_uri)
-            resources = (documents.composition, documents.document_reference)
-            for resource in resources:
+            resources = build_documents(item.note, options).resources()
+            for resource in resources.values():
                 check(resource)
         except MedscribeError as error:
             problems.append(_problem(warehouse, item, error, now, run_id))
@@ -144,22 +143,23 @@ def _build_batch(
         rows.extend(
             {
                 "note_id": str(item.note.note_id),
-                "kind": resource["resourceType"],
+                "kind": kind,
                 "account": warehouse.account,
                 "visit_day": item.visit_day,
                 "resource": resource,
                 "version": item.note.version,
-                "mapping_version": version,
+                "mapping_version": options.version,
                 "source_seq": item.source_seq,
                 "built_at": now,
             }
-            for resource in resources
+            for kind, resource in resources.items()
         )
+        built += 1
     with warehouse.begin() as connection:
         warehouse.upsert(connection, fhir_documents, rows, not_older_by="source_seq")
         write_quarantine(warehouse, connection, problems)
         resolve_quarantine(connection, healthy, now)
-    report.built += len(rows) // 2
+    report.built += built
 
 
 def _nothing_to_build(item: MappedNote) -> str | None:

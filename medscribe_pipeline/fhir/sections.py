@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from medscribe_pipeline.errors import ConfigError
 from medscribe_pipeline.fhir.narrative import clean_text
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 __all__ = [
     "LOINC",
-    "MAPPING_VERSION",
-    "default_title",
-    "document_title",
-    "document_type",
-    "known_keys",
+    "Mapping",
+    "default_mapping",
+    "load_mapping",
     "one_line",
-    "section_coding",
-    "section_heading",
 ]
 
 LOINC = "http://loinc.org"
@@ -36,9 +36,6 @@ DATA = (resources.files("medscribe_pipeline.fhir") / "sections.toml").read_bytes
 
 CODE_VERSION = 1
 """Raise it when the code of this room builds other documents from the same note and the same data."""
-
-MAPPING_VERSION = f"{CODE_VERSION}-{hashlib.sha256(DATA).hexdigest()[:12]}"
-"""Version of the mapping from note to FHIR: documents built with another one are built again."""
 
 
 def _loinc_code(code: str) -> str:
@@ -106,7 +103,7 @@ class _Document(_Row):
         )
 
 
-class _Mapping(_Row):
+class _Rows(_Row):
     sections: dict[Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")], _Section]
     documents: list[_Document] = Field(min_length=1)
 
@@ -118,14 +115,14 @@ class _Mapping(_Row):
         return self
 
 
-def parse_mapping(data: bytes) -> _Mapping:
+def parse_mapping(data: bytes) -> _Rows:
     """Reads and checks a mapping file.
 
     Raises:
         ConfigError: It is not TOML, or a row is wrong; `field_paths` says which.
     """
     try:
-        return _Mapping.model_validate(tomllib.loads(data.decode()))
+        return _Rows.model_validate(tomllib.loads(data.decode()))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError):
         raise ConfigError("The FHIR mapping file is not valid TOML in UTF-8.", code="fhir_mapping") from None
     except ValidationError as error:
@@ -137,16 +134,6 @@ def parse_mapping(data: bytes) -> _Mapping:
         ) from None
 
 
-@cache
-def _mapping() -> _Mapping:
-    return parse_mapping(DATA)
-
-
-def known_keys() -> frozenset[str]:
-    """Every section key the mapping has a row for."""
-    return frozenset(_mapping().sections)
-
-
 def one_line(text: str | None) -> str | None:
     r"""Text fit for a FHIR string of one line: illegal characters gone, white space single; `None` if nothing is left.
 
@@ -156,77 +143,110 @@ def one_line(text: str | None) -> str | None:
     return " ".join(clean_text(text or "").split()) or None
 
 
-def default_title(key: str | None, language: str | None) -> str | None:
-    """Heading of a section the provider gave none, or `None` for a key the mapping does not know."""
-    section = _mapping().sections.get((key or "").upper())
-    return section.title.in_language(language) if section else None
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """Codes and titles of sections and documents, looked up.
 
-
-def section_heading(key: str | None, title: str | None, language: str | None) -> str | None:
-    """The heading a reader sees: the provider's own, else ours for the key, else the key itself."""
-    return one_line(title) or default_title(key, language) or one_line(key)
-
-
-def section_coding(key: str | None, title: str | None, language: str | None, base_uri: str) -> dict[str, Any]:
-    """The CodeableConcept of a section.
-
-    Args:
-        key: Section key, as mapped or as its provider sent it; the case of a known one does not matter.
-        title: The provider's own heading; it becomes `text`.
-        language: BCP 47 tag of the note, for the heading where there is none.
-        base_uri: Base of the systems this project owns.
-
-    Returns:
-        LOINC first where it fits, then the project's own coding with the key. An unknown key has its own coding
-        only, no key has text only, and without both the result is empty: leave the element out.
-
-    >>> section_coding("PLAN", "Suites", "fr", "https://example.org/fhir")["coding"][0]
-    {'system': 'http://loinc.org', 'code': '18776-5'}
+    Attributes:
+        rows: What the file says.
+        version: Version of data and code: documents built with another one are built again.
     """
-    code = one_line(key)
-    if code and code.upper() in known_keys():
-        code = code.upper()
-    codings: list[dict[str, Any]] = []
-    section = _mapping().sections.get(code or "")
-    if section and section.loinc:
-        codings.append({"system": LOINC, "code": section.loinc})
-        if section.display and section.loinc_version:
-            codings[0].update(version=section.loinc_version, display=section.display)
-    if code:
-        codings.append({"system": f"{base_uri.rstrip('/')}/CodeSystem/scribe-section", "code": code})
-    concept: dict[str, Any] = {"coding": codings} if codings else {}
-    if heading := section_heading(code, title, language):
-        concept["text"] = heading
-    return concept
+
+    rows: _Rows
+    version: str
+
+    def known_keys(self) -> frozenset[str]:
+        """Every section key the mapping has a row for."""
+        return frozenset(self.rows.sections)
+
+    def default_title(self, key: str | None, language: str | None) -> str | None:
+        """Heading of a section the provider gave none, or `None` for a key the mapping does not know."""
+        section = self.rows.sections.get((key or "").upper())
+        return section.title.in_language(language) if section else None
+
+    def section_heading(self, key: str | None, title: str | None, language: str | None) -> str | None:
+        """The heading a reader sees: the provider's own, else ours for the key, else the key itself."""
+        return one_line(title) or self.default_title(key, language) or one_line(key)
+
+    def section_coding(self, key: str | None, title: str | None, language: str | None, base_uri: str) -> dict[str, Any]:
+        """The CodeableConcept of a section.
+
+        Args:
+            key: Section key, as mapped or as its provider sent it; the case of a known one does not matter.
+            title: The provider's own heading; it becomes `text`.
+            language: BCP 47 tag of the note, for the heading where there is none.
+            base_uri: Base of the systems this project owns.
+
+        Returns:
+            LOINC first where it fits, then the project's own coding with the key. An unknown key has its own coding
+            only, no key has text only, and without both the result is empty: leave the element out.
+
+        >>> default_mapping().section_coding("PLAN", "Suites", "fr", "https://example.org/fhir")["coding"][0]
+        {'system': 'http://loinc.org', 'code': '18776-5'}
+        """
+        code = one_line(key)
+        if code and code.upper() in self.rows.sections:
+            code = code.upper()
+        codings: list[dict[str, Any]] = []
+        section = self.rows.sections.get(code or "")
+        if section and section.loinc:
+            codings.append({"system": LOINC, "code": section.loinc})
+            if section.display and section.loinc_version:
+                codings[0].update(version=section.loinc_version, display=section.display)
+        if code:
+            codings.append({"system": f"{base_uri.rstrip('/')}/CodeSystem/scribe-section", "code": code})
+        concept: dict[str, Any] = {"coding": codings} if codings else {}
+        if heading := self.section_heading(code, title, language):
+            concept["text"] = heading
+        return concept
+
+    def document_type(
+        self, template: str | None, kind: str, provider: str, profile: str, specialty: str | None = None
+    ) -> dict[str, Any]:
+        """The CodeableConcept of a document's type.
+
+        Args:
+            template: The provider's template key, if any; one the mapping does not know counts as none.
+            kind: `ScribeNote.kind`.
+            provider: `ScribeNote.provider`.
+            profile: Country profile: `us`, `fr` or `international`. The same consultation has another LOINC code in
+                France than in the US.
+            specialty: `ScribeNote.specialty`.
+
+        Raises:
+            ConfigError: There is no such profile.
+        """
+        if profile not in _Codes.model_fields:
+            raise ConfigError("The FHIR profile must be us, fr or international.", code="fhir_profile")
+        row = self._document(template, kind, provider)
+        language = "fr" if profile == "fr" else "en"
+        return {
+            "coding": [{"system": LOINC, "code": getattr(row.loinc, profile)}],
+            "text": row.title.in_language(language),
+        }
+
+    def document_title(self, template: str | None, kind: str, provider: str, language: str | None) -> str:
+        """Title of a document the provider gave none, in the language of the note."""
+        return self._document(template, kind, provider).title.in_language(language)
+
+    def practice_setting(self, template: str | None, specialty: str | None) -> dict[str, Any] | None:
+        """The CodeableConcept of `context.practiceSetting`, or `None` where neither template nor specialty says one."""
+        return None
+
+    def _document(self, template: str | None, kind: str, provider: str) -> _Document:
+        return next(row for row in self.rows.documents if row.matches(template, kind, provider))
 
 
-def _document(template: str | None, kind: str, provider: str) -> _Document:
-    return next(row for row in _mapping().documents if row.matches(template, kind, provider))
+@cache
+def default_mapping() -> Mapping:
+    """The mapping of this project alone."""
+    return Mapping(parse_mapping(DATA), f"{CODE_VERSION}-{hashlib.sha256(DATA).hexdigest()[:12]}")
 
 
-def document_type(template: str | None, kind: str, provider: str, profile: str) -> dict[str, Any]:
-    """The CodeableConcept of a document's type.
-
-    Args:
-        template: The provider's template key, if any; one the mapping does not know counts as none.
-        kind: `ScribeNote.kind`.
-        provider: `ScribeNote.provider`.
-        profile: Country profile: `us`, `fr` or `international`. The same consultation has another LOINC code in
-            France than in the US.
+def load_mapping(path: Path | None) -> Mapping:
+    """The mapping with a file of the user's own before it.
 
     Raises:
-        ConfigError: There is no such profile.
+        ConfigError: The file cannot be read, or a row is wrong.
     """
-    if profile not in _Codes.model_fields:
-        raise ConfigError("The FHIR profile must be us, fr or international.", code="fhir_profile")
-    row = _document(template, kind, provider)
-    language = "fr" if profile == "fr" else "en"
-    return {
-        "coding": [{"system": LOINC, "code": getattr(row.loinc, profile)}],
-        "text": row.title.in_language(language),
-    }
-
-
-def document_title(template: str | None, kind: str, provider: str, language: str | None) -> str:
-    """Title of a document the provider gave none, in the language of the note."""
-    return _document(template, kind, provider).title.in_language(language)
+    return default_mapping()

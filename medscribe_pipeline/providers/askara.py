@@ -396,7 +396,7 @@ def _practitioner(user: dict[str, Any] | None, settings: Settings) -> Practition
         identifiers.append(Identifier(RPPS_SYSTEM, rpps))
     # The AM number belongs to a place of practice, not to a person: it is carried, never matched on.
     am = user.get("am")
-    role = (Identifier(f"{settings.fhir_base_uri}/sid/fr-numero-am", am),) if isinstance(am, str) and am else ()
+    role = (Identifier(f"{settings.fhir.base_uri}/sid/fr-numero-am", am),) if isinstance(am, str) and am else ()
     names = (user.get("firstName"), user.get("lastName"))
     display = " ".join(name.strip() for name in names if isinstance(name, str) and name.strip()) or None
     return Practitioner(tuple(identifiers), role, display) if identifiers or display else None

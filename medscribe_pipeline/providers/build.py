@@ -69,7 +69,7 @@ def mapping_fingerprint(settings: Settings) -> str:
         CODE_VERSION,
         headings_version(),
         settings.timezone,
-        settings.fhir_base_uri,
+        settings.fhir.base_uri,
         # Only providers that cannot tell what was signed off are told by a setting.
         [getattr(getattr(settings, provider), "reviewed", None) for provider in PROVIDERS],
         settings.nabla.make_notes,

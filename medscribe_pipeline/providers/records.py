@@ -35,6 +35,7 @@ class ManifestVisit:
     split_by_problem: bool | None = None
     diarization: bool | None = None
     category: str | None = None
+    specialty: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,9 @@ from medscribe_pipeline.settings.base import (
     HttpSettings,
     JobSettings,
     ProviderSettings,
-    UriText,
     model_config_for,
 )
+from medscribe_pipeline.settings.fhir import FhirSettings
 from medscribe_pipeline.settings.providers import AskaraSettings, AudioScribeSettings, IntronSettings, NablaSettings
 from medscribe_pipeline.settings.services import EhrSettings, ReceiverSettings
 
@@ -30,6 +30,7 @@ __all__ = [
     "AskaraSettings",
     "AudioScribeSettings",
     "EhrSettings",
+    "FhirSettings",
     "HttpSettings",
     "IntronSettings",
     "JobSettings",
@@ -58,10 +59,6 @@ class Settings(BaseSettings):
     )
     timezone: str = Field("UTC", description="IANA time zone of timestamps that name none, and of the visit day.")
     first_day: date = Field(date(2015, 1, 1), description="First visit-day partition. Older records count to this day.")
-    fhir_base_uri: UriText = Field(
-        "https://medscribe-pipeline.github.io/fhir",
-        description="Base of the identifier and code systems the project owns.",
-    )
     lookback_s: int = Field(
         600, ge=0, description="How far behind the watermark a sync reads again, for records that arrive late."
     )
@@ -79,6 +76,7 @@ class Settings(BaseSettings):
     audioscribe: AudioScribeSettings = Field(default_factory=AudioScribeSettings, exclude=True)
     nabla: NablaSettings = Field(default_factory=NablaSettings, exclude=True)
     intron: IntronSettings = Field(default_factory=IntronSettings, exclude=True)
+    fhir: FhirSettings = Field(default_factory=FhirSettings, exclude=True)
     ehr: EhrSettings = Field(default_factory=EhrSettings, exclude=True)
     receiver: ReceiverSettings = Field(default_factory=ReceiverSettings, exclude=True)
 
@@ -117,7 +115,7 @@ class Settings(BaseSettings):
     def identifier_system(self, provider: str, kind: str) -> str:
         """The identifier system of a provider's `patient`, `practitioner` or `encounter` ids, as the EHR knows it."""
         configured: str | None = getattr(getattr(self, provider), f"{kind}_system")
-        return configured or f"{self.fhir_base_uri}/sid/{provider}/{self.account}/{kind}"
+        return configured or f"{self.fhir.base_uri}/sid/{provider}/{self.account}/{kind}"
 
     @classmethod
     def load(cls) -> Settings:

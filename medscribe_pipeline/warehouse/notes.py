@@ -105,6 +105,7 @@ def _note_row(item: MappedNote, now: datetime) -> dict[str, Any]:
         "practitioner": visit.practitioner,
         "encounter_system": visit.encounter.system if visit.encounter else None,
         "encounter_id": visit.encounter.value if visit.encounter else None,
+        "specialty": note.specialty,
         "started_at": visit.started_at,
         "ended_at": visit.ended_at,
         "created_at": note.created_at,
@@ -130,6 +131,7 @@ def _section_rows(note_id: str, sections: Sequence[NoteSection]) -> list[dict[st
                 "key": section.key,
                 "title": section.title,
                 "text": section.text,
+                "format": section.format,
             }
         )
         for nested in section.sections:
@@ -160,18 +162,20 @@ def _note(row: sa.Row[Any], sections: list[sa.Row[Any]], turns: list[dict[str, A
         title=row.title,
         language=row.language,
         template=row.template,
+        specialty=row.specialty,
         sections=_nested(sections, None),
         transcript=tuple(TranscriptTurn(**turn) for turn in turns),
         visit=visit,
         created_at=row.created_at,
         updated_at=row.updated_at,
         validated_at=row.validated_at,
+        amends=row.amends,
     )
 
 
 def _nested(rows: list[sa.Row[Any]], parent: int | None) -> tuple[NoteSection, ...]:
     return tuple(
-        NoteSection(row.key, row.title, row.text, _nested(rows, row.ordinal))
+        NoteSection(row.key, row.title, row.text, _nested(rows, row.ordinal), row.format)
         for row in rows
         if row.parent_ordinal == parent
     )

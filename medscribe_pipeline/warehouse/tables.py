@@ -226,6 +226,7 @@ visits = sa.Table(
     sa.Column("split_by_problem", sa.Boolean),
     sa.Column("diarization", sa.Boolean),
     sa.Column("category", NAME, comment="Kind of recording, where the provider distinguishes them."),
+    sa.Column("specialty", NAME, comment="Medical specialty of the visit, as a key of the FHIR mapping."),
     sa.Column("imported_at", UtcDateTime, server_default=sa.func.current_timestamp(), nullable=False),
     comment="The visits manifest: who, where and when, for recordings whose provider does not say.",
 )
@@ -249,6 +250,7 @@ notes = sa.Table(
     sa.Column("practitioner", Json, comment="Identifiers of the clinician."),
     sa.Column("encounter_system", KEY),
     sa.Column("encounter_id", KEY),
+    sa.Column("specialty", NAME),
     sa.Column("started_at", UtcDateTime),
     sa.Column("ended_at", UtcDateTime),
     sa.Column("created_at", UtcDateTime),
@@ -256,6 +258,8 @@ notes = sa.Table(
     sa.Column("validated_at", UtcDateTime),
     sa.Column("has_text", sa.Boolean, nullable=False, comment="Whether any section holds a word."),
     sa.Column("version", HASH, nullable=False, comment="Hash of the source content."),
+    sa.Column("text_hash", HASH, comment="Hash of title and sections alone."),
+    sa.Column("amends", HASH, comment="The validated version whose text this one changed afterwards."),
     sa.Column(
         "source_seq",
         sa.BigInteger,
@@ -277,6 +281,7 @@ note_sections = sa.Table(
     sa.Column("key", KEY, comment="Section key, as mapped or as received; NULL without a recognisable heading."),
     sa.Column("title", sa.Text),
     sa.Column("text", sa.Text, nullable=False),
+    sa.Column("format", sa.String(16), nullable=False, server_default="text", comment="text or markdown."),
     comment="The sections of each note, in order.",
 )
 

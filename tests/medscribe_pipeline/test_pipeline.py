@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from medscribe_pipeline.fhir.build import build_day
 from medscribe_pipeline.pipeline import due_days, fingerprint, finish_day
 from medscribe_pipeline.providers.build import build_notes
-from medscribe_pipeline.settings import EhrSettings
+from medscribe_pipeline.settings import EhrSettings, FhirSettings
 from medscribe_pipeline.warehouse.days import DayRule
 from medscribe_pipeline.warehouse.tables import deliveries
 from tests.databases import NOW, TODAY, dump, landing_for, record
@@ -119,7 +119,7 @@ def test_days_come_oldest_first_and_no_more_than_asked_for(house: House) -> None
     "changes",
     [
         {"timezone": "Europe/Paris"},
-        {"fhir_base_uri": "https://hospital.example/fhir"},
+        {"fhir": FhirSettings(base_uri="https://hospital.example/fhir")},
         {"ehr": EhrSettings(base_url="https://ehr.example/fhir")},
     ],
 )

@@ -272,7 +272,7 @@ def test_urls_and_paths_are_brought_into_one_form(load: Callable[..., Settings],
     )
 
     assert found.askara.base_url == "https://a.example/api"
-    assert found.fhir_base_uri == "https://h.example/fhir"
+    assert found.fhir.base_uri == "https://h.example/fhir"
     assert found.home == clean_environment / "relative"
     assert found.database_url == f"sqlite:///{clean_environment}/relative/warehouse.sqlite"
 

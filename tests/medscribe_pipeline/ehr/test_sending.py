@@ -9,13 +9,14 @@ from medscribe_pipeline.ehr.client import EntryOutcome
 from medscribe_pipeline.ehr.ledger import COMPOSITION, DOCUMENT_REFERENCE, KINDS, Copy, Key, State
 from medscribe_pipeline.ehr.sending import Shipment, create_bundle, judge, update_bundle
 from medscribe_pipeline.fhir import build_documents, check
+from tests.fhir_options import options
 from tests.medscribe_pipeline.ehr.clinic import note
 
 STANDING = {COMPOSITION: Copy("c-1", 'W/"3"'), DOCUMENT_REFERENCE: Copy("d-1", 'W/"4"')}
 
 
 def shipment() -> Shipment:
-    documents = build_documents(note(1), base_uri="https://example.org/fhir")
+    documents = build_documents(note(1), options())
     resources = {COMPOSITION: documents.composition, DOCUMENT_REFERENCE: documents.document_reference}
     return Shipment(Key("ehr", str(note(1).note_id), note(1).version), resources)
 

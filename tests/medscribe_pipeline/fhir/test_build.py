@@ -14,6 +14,7 @@ from medscribe_pipeline.fhir.build import DocumentsReport, build_day, count_due,
 from medscribe_pipeline.fhir.documents import build_documents
 from medscribe_pipeline.fhir.rules import check
 from medscribe_pipeline.notes import NoteSection, NoteState, ScribeNote, content_hash, stable_id
+from medscribe_pipeline.settings import FhirSettings
 from medscribe_pipeline.warehouse.notes import MappedNote, write_notes
 from medscribe_pipeline.warehouse.tables import fhir_documents, quarantine
 from tests.databases import NOW, TODAY, dump, rows_of
@@ -21,6 +22,7 @@ from tests.databases import NOW, TODAY, dump, rows_of
 if TYPE_CHECKING:
     from datetime import date
 
+    from medscribe_pipeline.fhir import BuildOptions
     from medscribe_pipeline.settings import Settings
     from medscribe_pipeline.warehouse.store import Warehouse
 
@@ -135,7 +137,7 @@ def test_only_a_changed_note_is_built_again(warehouse: Warehouse, settings: Sett
 def test_another_mapping_builds_everything_again(warehouse: Warehouse, settings: Settings) -> None:
     write(warehouse, a_note(1))
     run(warehouse, settings)
-    other = settings.model_copy(update={"fhir_base_uri": "https://hospital.example/fhir"})
+    other = settings.model_copy(update={"fhir": FhirSettings(base_uri="https://hospital.example/fhir")})
 
     assert due(warehouse, other) == 1
     assert run(warehouse, other).built == 1
@@ -160,11 +162,11 @@ def test_an_older_build_never_replaces_a_newer_one(
     """While one run builds, another one lands a newer version and builds it: the slow one must not win."""
     write(warehouse, a_note(1, "Old."))
 
-    def overtaken(note: ScribeNote, **options: Any) -> Any:
+    def overtaken(note: ScribeNote, options: BuildOptions) -> Any:
         monkeypatch.setattr(build, "build_documents", build_documents)
         write(warehouse, a_note(1, "New."), seq=2)
         run(warehouse, settings)
-        return build_documents(note, **options)
+        return build_documents(note, options)
 
     monkeypatch.setattr(build, "build_documents", overtaken)
     run(warehouse, settings)

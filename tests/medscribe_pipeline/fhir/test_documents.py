@@ -25,6 +25,7 @@ from medscribe_pipeline.fhir import (
     version_identifier,
 )
 from medscribe_pipeline.notes import Identifier, NoteSection, NoteState, Practitioner, ScribeNote, Visit, stable_id
+from tests.fhir_options import options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,7 +121,7 @@ def in_order(needles: Iterator[str], haystack: list[str]) -> bool:
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(notes(), st.sampled_from(["us", "fr", "international"]))
 def test_any_note_is_valid_and_whole(note: ScribeNote, profile: str) -> None:
-    documents = build_documents(note, base_uri=BASE_URI, profile=profile)
+    documents = build_documents(note, options(profile=profile))
 
     check(documents.composition)
     check(documents.document_reference)
@@ -132,24 +133,24 @@ def test_any_note_is_valid_and_whole(note: ScribeNote, profile: str) -> None:
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(notes())
 def test_same_note_same_bytes(note: ScribeNote) -> None:
-    first, second = (build_documents(note, base_uri=BASE_URI) for _ in range(2))
+    first, second = (build_documents(note, options()) for _ in range(2))
 
     assert orjson.dumps(first.composition) == orjson.dumps(second.composition)
     assert orjson.dumps(first.document_reference) == orjson.dumps(second.document_reference)
 
 
-def test_documents_share_no_parts(note: ScribeNote, base_uri: str) -> None:
-    first = build_documents(note, base_uri=base_uri)
+def test_documents_share_no_parts(note: ScribeNote) -> None:
+    first = build_documents(note, options())
     first.composition["meta"]["security"][0]["code"] = "changed"
     first.composition["category"][0]["coding"][0]["code"] = "changed"
 
-    second = build_documents(note, base_uri=base_uri)
+    second = build_documents(note, options())
 
     assert b"changed" not in orjson.dumps([first.document_reference, second.composition])
 
 
-def test_composition_of_a_validated_note(note: ScribeNote, base_uri: str) -> None:
-    composition = build_documents(note, base_uri=base_uri, profile="fr").composition
+def test_composition_of_a_validated_note(note: ScribeNote) -> None:
+    composition = build_documents(note, options(profile="fr")).composition
 
     practitioner = {
         "type": "Practitioner",
@@ -236,8 +237,8 @@ def test_composition_of_a_validated_note(note: ScribeNote, base_uri: str) -> Non
     ]
 
 
-def test_document_reference_of_a_validated_note(note: ScribeNote, base_uri: str) -> None:
-    documents = build_documents(note, base_uri=base_uri, profile="us")
+def test_document_reference_of_a_validated_note(note: ScribeNote) -> None:
+    documents = build_documents(note, options(profile="us"))
     document = documents.document_reference
 
     attachment = document["content"][0]["attachment"]
@@ -281,14 +282,13 @@ def test_document_reference_of_a_validated_note(note: ScribeNote, base_uri: str)
 )
 def test_status_follows_the_state(
     note: ScribeNote,
-    base_uri: str,
     state: NoteState,
     status: str,
     document_status: str,
     attested: bool,
     sentence: str,
 ) -> None:
-    documents = build_documents(replace(note, state=state, language="en"), base_uri=base_uri)
+    documents = build_documents(replace(note, state=state, language="en"), options())
 
     assert documents.composition["status"] == status
     assert documents.document_reference["docStatus"] == status
@@ -309,10 +309,8 @@ def test_status_follows_the_state(
         (None, None, "Progress note", "a clinician."),
     ],
 )
-def test_language(
-    note: ScribeNote, base_uri: str, language: str | None, emitted: str | None, title: str, last_words: str
-) -> None:
-    documents = build_documents(replace(note, language=language, title=None), base_uri=base_uri)
+def test_language(note: ScribeNote, language: str | None, emitted: str | None, title: str, last_words: str) -> None:
+    documents = build_documents(replace(note, language=language, title=None), options())
 
     assert documents.composition.get("language") == emitted
     assert documents.document_reference["content"][0]["attachment"].get("language") == emitted
@@ -320,13 +318,11 @@ def test_language(
     assert attachment_text(documents.document_reference).rstrip().endswith(last_words)
 
 
-def test_author_is_the_scribe_when_no_clinician_is_known(note: ScribeNote, base_uri: str) -> None:
+def test_author_is_the_scribe_when_no_clinician_is_known(note: ScribeNote) -> None:
     # Identifiers of a place of practice say nothing about who it was.
     nobody = Practitioner(role_identifiers=(Identifier("https://example.org/am", "000000000"),), display=" ")
 
-    composition = build_documents(
-        replace(note, visit=replace(note.visit, practitioner=nobody)), base_uri=base_uri
-    ).composition
+    composition = build_documents(replace(note, visit=replace(note.visit, practitioner=nobody)), options()).composition
 
     assert composition["author"] == [
         {"type": "Device", "identifier": {"system": f"{base_uri}/sid/device", "value": "askara"}, "display": "Askara"}
@@ -334,10 +330,10 @@ def test_author_is_the_scribe_when_no_clinician_is_known(note: ScribeNote, base_
     assert "attester" not in composition
 
 
-def test_clinician_known_by_name_only(note: ScribeNote, base_uri: str) -> None:
+def test_clinician_known_by_name_only(note: ScribeNote) -> None:
     named = replace(note, visit=Visit(practitioner=Practitioner(display="Dr Exemple")), validated_at=None)
 
-    composition = build_documents(named, base_uri=base_uri).composition
+    composition = build_documents(named, options()).composition
 
     expected = {"type": "Practitioner", "display": "Dr Exemple"}
     assert composition["author"] == [expected]
@@ -345,28 +341,26 @@ def test_clinician_known_by_name_only(note: ScribeNote, base_uri: str) -> None:
 
 
 @pytest.mark.parametrize("unknown", [None, Identifier("https://example.org/patient", " "), Identifier("", "p-1")])
-def test_unknown_patient_and_encounter_leave_no_trace(
-    note: ScribeNote, base_uri: str, unknown: Identifier | None
-) -> None:
-    documents = build_documents(replace(note, visit=Visit(patient=unknown, encounter=unknown)), base_uri=base_uri)
+def test_unknown_patient_and_encounter_leave_no_trace(note: ScribeNote, unknown: Identifier | None) -> None:
+    documents = build_documents(replace(note, visit=Visit(patient=unknown, encounter=unknown)), options())
 
     assert not documents.composition.keys() & {"subject", "encounter"}
     assert not documents.document_reference.keys() & {"subject", "context"}
 
 
-def test_a_period_never_ends_before_it_starts(note: ScribeNote, base_uri: str) -> None:
+def test_a_period_never_ends_before_it_starts(note: ScribeNote) -> None:
     assert note.visit.started_at is not None
     backwards = replace(note.visit, ended_at=note.visit.started_at - timedelta(hours=1))
 
-    document = build_documents(replace(note, visit=backwards), base_uri=base_uri).document_reference
+    document = build_documents(replace(note, visit=backwards), options()).document_reference
 
     assert document["context"]["period"] == {"start": "2025-03-04T09:00:00Z"}
 
 
-def test_date_falls_back_to_what_is_known(note: ScribeNote, base_uri: str) -> None:
+def test_date_falls_back_to_what_is_known(note: ScribeNote) -> None:
     def date(**times: Any) -> str:
         built = build_documents(
-            replace(note, **{"updated_at": None, "created_at": None, "validated_at": None} | times), base_uri=base_uri
+            replace(note, **{"updated_at": None, "created_at": None, "validated_at": None} | times), options()
         )
         assert built.composition["date"] == built.document_reference["date"]
         found: str = built.composition["date"]
@@ -387,22 +381,22 @@ def test_date_falls_back_to_what_is_known(note: ScribeNote, base_uri: str) -> No
         ({"created_at": None, "updated_at": None, "validated_at": None, "visit": Visit()}, "no_date"),
     ],
 )
-def test_what_cannot_be_built_says_why(note: ScribeNote, base_uri: str, changes: dict[str, Any], code: str) -> None:
+def test_what_cannot_be_built_says_why(note: ScribeNote, changes: dict[str, Any], code: str) -> None:
     with pytest.raises(MedscribeError) as caught:
-        build_documents(replace(note, **changes), base_uri=base_uri)
+        build_documents(replace(note, **changes), options())
 
     assert caught.value.code == code
     assert "Toux" not in str(caught.value)
 
 
-def test_naive_time_is_a_bug_not_a_local_time(note: ScribeNote, base_uri: str) -> None:
+def test_naive_time_is_a_bug_not_a_local_time(note: ScribeNote) -> None:
     naive = datetime(2025, 3, 4, 9, 30)  # noqa: DTZ001  the mistake under test
     with pytest.raises(ValueError, match="naive"):
-        build_documents(replace(note, updated_at=naive), base_uri=base_uri)
+        build_documents(replace(note, updated_at=naive), options())
 
 
-def test_retraction_is_built_when_nothing_is_left_of_the_note(note: ScribeNote, base_uri: str) -> None:
-    documents = build_documents(replace(note, state=NoteState.RETRACTED, sections=()), base_uri=base_uri)
+def test_retraction_is_built_when_nothing_is_left_of_the_note(note: ScribeNote) -> None:
+    documents = build_documents(replace(note, state=NoteState.RETRACTED, sections=()), options())
 
     check(documents.composition)
     check(documents.document_reference)
@@ -410,8 +404,8 @@ def test_retraction_is_built_when_nothing_is_left_of_the_note(note: ScribeNote, 
     assert documents.document_reference["status"] == "entered-in-error"
 
 
-def test_identifiers_for_searching(note: ScribeNote, base_uri: str) -> None:
-    document = build_documents(note, base_uri=f"{base_uri}/").document_reference
+def test_identifiers_for_searching(note: ScribeNote) -> None:
+    document = build_documents(note, options(base_uri=f"{base_uri}/")).document_reference
 
     assert document["identifier"] == [note_identifier(base_uri, note.provider, note.account, note.note_id)]
     assert document["masterIdentifier"]["system"] == VERSION_SYSTEM

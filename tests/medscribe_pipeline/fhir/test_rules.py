@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from medscribe_pipeline.fhir import InvalidResource, build_documents, check
+from tests.fhir_options import options
 
 if TYPE_CHECKING:
     from medscribe_pipeline.notes import ScribeNote
@@ -22,13 +23,13 @@ Json = dict[str, Any]
 
 
 @pytest.fixture
-def composition(note: ScribeNote, base_uri: str) -> Json:
-    return build_documents(note, base_uri=base_uri).composition
+def composition(note: ScribeNote) -> Json:
+    return build_documents(note, options()).composition
 
 
 @pytest.fixture
-def document(note: ScribeNote, base_uri: str) -> Json:
-    return build_documents(note, base_uri=base_uri).document_reference
+def document(note: ScribeNote) -> Json:
+    return build_documents(note, options()).document_reference
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import re
 import pytest
 
 from medscribe_pipeline.errors import ConfigError
-from medscribe_pipeline.fhir import MAPPING_VERSION, default_title, document_type, known_keys, section_coding
-from medscribe_pipeline.fhir.sections import DATA, document_title, one_line, parse_mapping
+from medscribe_pipeline.fhir import default_mapping
+from medscribe_pipeline.fhir.sections import DATA, one_line, parse_mapping
 
 # The section keys Nabla documents for its first API versions.
 DOCUMENTED = """
@@ -21,6 +21,8 @@ RENAMED = (
     "CARDIOVASCULAR_RISK_FACTORS FOOD_HABITS LIFESTYLE OBJECTIVES_AND_ADVICE HISTORY_OF_PRESENT_COMPLAINT SUBJECTIVE"
 )
 
+MAPPING = default_mapping()
+
 
 def codes(concept: dict[str, object]) -> list[tuple[str, str]]:
     coding = concept.get("coding", [])
@@ -30,7 +32,7 @@ def codes(concept: dict[str, object]) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("key", [*DOCUMENTED.split(), *RENAMED.split(), "OBJECTIVE", "REVIEW_OF_SYSTEMS"])
 def test_every_documented_key_has_loinc_then_its_own_code(key: str, base_uri: str) -> None:
-    first, second = codes(section_coding(key, None, "en", base_uri))
+    first, second = codes(MAPPING.section_coding(key, None, "en", base_uri))
 
     assert first[0] == "http://loinc.org"
     assert second == (f"{base_uri}/CodeSystem/scribe-section", key)
@@ -54,7 +56,7 @@ def test_every_documented_key_has_loinc_then_its_own_code(key: str, base_uri: st
     ],
 )
 def test_loinc_of_common_sections(key: str, loinc: str, base_uri: str) -> None:
-    assert codes(section_coding(key, None, None, base_uri))[0] == ("http://loinc.org", loinc)
+    assert codes(MAPPING.section_coding(key, None, None, base_uri))[0] == ("http://loinc.org", loinc)
 
 
 def test_deprecated_code_is_nowhere() -> None:
@@ -62,41 +64,41 @@ def test_deprecated_code_is_nowhere() -> None:
 
 
 def test_no_display_without_a_loinc_version(base_uri: str) -> None:
-    for key in known_keys():
-        for coding in section_coding(key, None, None, base_uri)["coding"]:
+    for key in MAPPING.known_keys():
+        for coding in MAPPING.section_coding(key, None, None, base_uri)["coding"]:
             assert ("display" in coding) == ("version" in coding)
 
 
 def test_known_key_in_another_case_is_the_same_key(base_uri: str) -> None:
-    assert section_coding("plan", None, "en", base_uri) == section_coding("PLAN", None, "en", base_uri)
+    assert MAPPING.section_coding("plan", None, "en", base_uri) == MAPPING.section_coding("PLAN", None, "en", base_uri)
 
 
 def test_unknown_key_is_kept_as_it_came_and_gets_no_loinc(base_uri: str) -> None:
-    concept = section_coding("Vendor_news", None, "fr", base_uri)
+    concept = MAPPING.section_coding("Vendor_news", None, "fr", base_uri)
 
     assert codes(concept) == [(f"{base_uri}/CodeSystem/scribe-section", "Vendor_news")]
     assert concept["text"] == "Vendor_news"
 
 
 def test_no_key_is_text_only_and_nothing_is_empty(base_uri: str) -> None:
-    assert section_coding(None, " Divers\n", "fr", base_uri) == {"text": "Divers"}
-    assert section_coding("  ", "", "fr", base_uri) == {}
+    assert MAPPING.section_coding(None, " Divers\n", "fr", base_uri) == {"text": "Divers"}
+    assert MAPPING.section_coding("  ", "", "fr", base_uri) == {}
 
 
 @pytest.mark.parametrize(
     ("language", "title"), [("fr", "Conduite à tenir"), ("fr-CA", "Conduite à tenir"), ("de", "Plan"), (None, "Plan")]
 )
 def test_default_title_follows_the_language(language: str | None, title: str) -> None:
-    assert default_title("PLAN", language) == title
+    assert MAPPING.default_title("PLAN", language) == title
 
 
 def test_default_title_of_an_unknown_key_is_unknown() -> None:
-    assert default_title("VENDOR_NEWS", "en") is None
-    assert default_title(None, "en") is None
+    assert MAPPING.default_title("VENDOR_NEWS", "en") is None
+    assert MAPPING.default_title(None, "en") is None
 
 
 def test_title_of_the_provider_wins(base_uri: str) -> None:
-    assert section_coding("PLAN", "Suites", "fr", base_uri)["text"] == "Suites"
+    assert MAPPING.section_coding("PLAN", "Suites", "fr", base_uri)["text"] == "Suites"
 
 
 @pytest.mark.parametrize(
@@ -118,7 +120,8 @@ def test_document_type_by_profile(
     template: str | None, kind: str, provider: str, us: str, fr: str, international: str
 ) -> None:
     found = {
-        profile: codes(document_type(template, kind, provider, profile)) for profile in ("us", "fr", "international")
+        profile: codes(MAPPING.document_type(template, kind, provider, profile))
+        for profile in ("us", "fr", "international")
     }
 
     assert found == {
@@ -129,21 +132,21 @@ def test_document_type_by_profile(
 
 
 def test_document_type_text_is_in_the_language_of_the_profile() -> None:
-    assert document_type("SOAP", "note", "nabla", "fr")["text"] == "Compte rendu de consultation"
-    assert document_type("SOAP", "note", "nabla", "us")["text"] == "Progress note"
-    assert document_title("SOAP", "note", "nabla", "fr") == "Compte rendu de consultation"
+    assert MAPPING.document_type("SOAP", "note", "nabla", "fr")["text"] == "Compte rendu de consultation"
+    assert MAPPING.document_type("SOAP", "note", "nabla", "us")["text"] == "Progress note"
+    assert MAPPING.document_title("SOAP", "note", "nabla", "fr") == "Compte rendu de consultation"
 
 
 def test_unknown_profile_is_a_configuration_error() -> None:
     with pytest.raises(ConfigError) as caught:
-        document_type(None, "note", "askara", "atlantis")
+        MAPPING.document_type(None, "note", "askara", "atlantis")
 
     assert caught.value.code == "fhir_profile"
     assert "atlantis" not in str(caught.value)
 
 
 def test_mapping_version_names_code_and_data() -> None:
-    assert re.fullmatch(r"[0-9]+-[0-9a-f]{12}", MAPPING_VERSION)
+    assert re.fullmatch(r"[0-9]+-[0-9a-f]{12}", MAPPING.version)
 
 
 def test_one_line_is_fit_for_a_heading() -> None:

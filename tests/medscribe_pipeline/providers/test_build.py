@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from medscribe_pipeline.notes import NoteState, stable_id
 from medscribe_pipeline.providers import build
 from medscribe_pipeline.providers.build import NotesReport, build_notes, count_due, mapping_fingerprint
-from medscribe_pipeline.settings import AskaraSettings, AudioScribeSettings
+from medscribe_pipeline.settings import AskaraSettings, AudioScribeSettings, FhirSettings
 from medscribe_pipeline.visits import VisitRow
 from medscribe_pipeline.warehouse.landing import SourceRecord
 from medscribe_pipeline.warehouse.manifest import import_visits
@@ -263,7 +263,7 @@ def test_the_manifest_of_an_audio_reaches_its_note(warehouse: Warehouse, setting
     "changes",
     [
         {"timezone": "Europe/Paris"},
-        {"fhir_base_uri": "https://hospital.example/fhir"},
+        {"fhir": FhirSettings(base_uri="https://hospital.example/fhir")},
         {"audioscribe": AudioScribeSettings(reviewed=True)},
         {"askara": AskaraSettings(patient_system="urn:oid:1.2.3")},
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from medscribe_pipeline.fhir.sections import known_keys
+from medscribe_pipeline.fhir.sections import default_mapping
 from medscribe_pipeline.providers import nabla_words as words
 from medscribe_pipeline.settings import NablaSettings
 
@@ -60,7 +60,7 @@ def test_a_bespoke_template_is_taken_as_it_is() -> None:
 
 def test_documented_templates_name_sections_that_have_a_code() -> None:
     for sections in words._TEMPLATE_SECTIONS.values():
-        assert set(sections) <= known_keys()
+        assert set(sections) <= default_mapping().known_keys()
         assert len(set(sections)) == len(sections)
     assert len(words._TEMPLATE_SECTIONS["GENERIC_MULTIPLE_SECTIONS"]) == 18
 
