@@ -280,6 +280,7 @@ def _defaults() -> Settings:
         audioscribe=AudioScribeSettings.model_construct(),
         nabla=NablaSettings.model_construct(),
         intron=IntronSettings.model_construct(),
+        fhir=FhirSettings.model_construct(),
         ehr=EhrSettings.model_construct(),
         receiver=ReceiverSettings.model_construct(),
     )

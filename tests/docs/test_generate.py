@@ -14,6 +14,7 @@ from medscribe_pipeline.settings import (
     AskaraSettings,
     AudioScribeSettings,
     EhrSettings,
+    FhirSettings,
     IntronSettings,
     NablaSettings,
     ReceiverSettings,
@@ -34,6 +35,7 @@ CLASSES: tuple[type[BaseSettings], ...] = (
     NablaSettings,
     IntronSettings,
     EhrSettings,
+    FhirSettings,
     ReceiverSettings,
 )
 PROVIDERS = ("ASKARA", "AUDIOSCRIBE", "NABLA", "INTRON")

@@ -53,7 +53,7 @@ def test_columns_and_lengths_are_those_of_the_table() -> None:
     limited = {name: length for name, length in lengths.items() if length is not None}
     assert limited == {name: length for name, length in MAX_LENGTHS.items() if name in limited}
     assert lengths.keys() - limited.keys() == {"audio_url", "audio_path"}
-    assert len(limited) == 12
+    assert len(limited) == 13
 
 
 def test_full_row(manifest: Path) -> None:

@@ -170,7 +170,7 @@ def test_composition_of_a_validated_note(note: ScribeNote) -> None:
             ]
         },
         "language": "fr-FR",
-        "identifier": {"system": f"{base_uri}/sid/askara/clinic-a/note", "value": str(note.note_id)},
+        "identifier": {"system": f"{BASE_URI}/sid/askara/clinic-a/note", "value": str(note.note_id)},
         "status": "final",
         "type": {
             "coding": [{"system": "http://loinc.org", "code": "11488-4"}],
@@ -199,7 +199,7 @@ def test_composition_of_a_validated_note(note: ScribeNote) -> None:
         "title": "Consultation de synthèse",
         "attester": [{"mode": "professional", "time": "2025-03-04T09:31:00Z", "party": practitioner}],
     }
-    own = f"{base_uri}/CodeSystem/scribe-section"
+    own = f"{BASE_URI}/CodeSystem/scribe-section"
     plan = [{"system": "http://loinc.org", "code": "18776-5"}, {"system": own, "code": "PLAN"}]
     xhtml = '<div xmlns="http://www.w3.org/1999/xhtml">{}</div>'
     assert sections == [
@@ -325,7 +325,7 @@ def test_author_is_the_scribe_when_no_clinician_is_known(note: ScribeNote) -> No
     composition = build_documents(replace(note, visit=replace(note.visit, practitioner=nobody)), options()).composition
 
     assert composition["author"] == [
-        {"type": "Device", "identifier": {"system": f"{base_uri}/sid/device", "value": "askara"}, "display": "Askara"}
+        {"type": "Device", "identifier": {"system": f"{BASE_URI}/sid/device", "value": "askara"}, "display": "Askara"}
     ]
     assert "attester" not in composition
 
@@ -405,9 +405,9 @@ def test_retraction_is_built_when_nothing_is_left_of_the_note(note: ScribeNote) 
 
 
 def test_identifiers_for_searching(note: ScribeNote) -> None:
-    document = build_documents(note, options(base_uri=f"{base_uri}/")).document_reference
+    document = build_documents(note, options(base_uri=f"{BASE_URI}/")).document_reference
 
-    assert document["identifier"] == [note_identifier(base_uri, note.provider, note.account, note.note_id)]
+    assert document["identifier"] == [note_identifier(BASE_URI, note.provider, note.account, note.note_id)]
     assert document["masterIdentifier"]["system"] == VERSION_SYSTEM
     assert document["masterIdentifier"]["value"] == version_identifier(note.note_id, note.version)
     assert version_identifier(note.note_id, "other") != version_identifier(note.note_id, note.version)
