@@ -34,7 +34,7 @@ LOINC = "http://loinc.org"
 
 DATA = (resources.files("medscribe_pipeline.fhir") / "sections.toml").read_bytes()
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raise it when the code of this room builds other documents from the same note and the same data."""
 
 

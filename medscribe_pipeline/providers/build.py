@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NotesReport", "build_notes", "count_due", "mapping_fingerprint"]
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 """Raise it when `to_notes` of any provider maps differently: all days are then built again, from what has landed."""
 
 BATCH = 500
