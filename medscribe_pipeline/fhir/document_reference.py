@@ -20,7 +20,8 @@ from medscribe_pipeline.fhir.elements import (
     version_identifier,
 )
 from medscribe_pipeline.fhir.people import author
-from medscribe_pipeline.fhir.text import document_title, text_rendering
+from medscribe_pipeline.fhir.renderings import renderings
+from medscribe_pipeline.fhir.text import document_title
 from medscribe_pipeline.notes import NoteState
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ __all__ = ["attachment", "document_reference"]
 def document_reference(note: ScribeNote, options: BuildOptions) -> dict[str, Any]:
     """The DocumentReference of a note."""
     retracted = note.state is NoteState.RETRACTED
-    text = text_rendering(note, options.mapping).encode()
     return present(
         {
             "resourceType": "DocumentReference",
@@ -50,7 +50,7 @@ def document_reference(note: ScribeNote, options: BuildOptions) -> dict[str, Any
             "subject": logical("Patient", note.visit.patient),
             "date": instant(note_date(note)),
             "author": [author(note, options.base_uri)],
-            "content": [{"attachment": attachment(note, options, "text/plain; charset=utf-8", text)}],
+            "content": [{"attachment": attachment(note, options, *form)} for form in renderings(note, options)],
             "context": _context(note.visit),
         }
     )
