@@ -42,7 +42,7 @@ from medscribe_pipeline.providers.pull import (
     retry_waiting,
     workers,
 )
-from medscribe_pipeline.providers.records import Held, LandedRecord, merged_visit
+from medscribe_pipeline.providers.records import Held, LandedRecord, if_known, merged_visit
 from medscribe_pipeline.providers.tokens import WarehouseTokens
 from medscribe_pipeline.providers.wire import (
     SourceId,
@@ -358,6 +358,7 @@ def to_note(record: LandedRecord, settings: Settings) -> ScribeNote | Held:
     )
     language = (record.visit.language if record.visit else None) or (audio.language if audio else None)
     template = note.type or (record.visit.template if record.visit else None)
+    specialty = record.visit.specialty if record.visit else None
     return ScribeNote(
         note_id=stable_id(NAME, settings.account, note.uuid, "note"),
         provider=NAME,
@@ -365,9 +366,10 @@ def to_note(record: LandedRecord, settings: Settings) -> ScribeNote | Held:
         stream=NOTES,
         source_id=note.uuid,
         state=state,
-        version=content_hash([note.content, template, state, language, visit]),
+        version=content_hash([note.content, template, state, language, visit, *if_known(specialty)]),
         language=language,
         template=template,
+        specialty=specialty,
         sections=split_sections(note.content),
         visit=visit,
         created_at=aware(note.created_at, zone),

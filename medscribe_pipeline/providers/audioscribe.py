@@ -22,7 +22,7 @@ from medscribe_pipeline.notes import NoteState, ScribeNote, TranscriptTurn, cont
 from medscribe_pipeline.providers.headings import split_sections
 from medscribe_pipeline.providers.http import Answer, BearerToken, HttpClient
 from medscribe_pipeline.providers.pull import Facts, Page, PullReport, Window, items_of, pull_pages, retry_waiting
-from medscribe_pipeline.providers.records import Held, LandedRecord, merged_visit
+from medscribe_pipeline.providers.records import Held, LandedRecord, if_known, merged_visit
 from medscribe_pipeline.providers.wire import SourceId, Text, WireModel, WireTime, aware, parse_time, source_id_of
 
 if TYPE_CHECKING:
@@ -143,6 +143,7 @@ def to_note(record: LandedRecord, settings: Settings) -> ScribeNote | Held:
     state = NoteState.VALIDATED if settings.audioscribe.reviewed else NoteState.DRAFT
     language = record.visit.language if record.visit else None
     template = record.visit.template if record.visit else None
+    specialty = record.visit.specialty if record.visit else None
     title = wire.title.strip() or None
     transcript = (TranscriptTurn(wire.original_transcript),) if wire.original_transcript.strip() else ()
     return ScribeNote(
@@ -152,10 +153,11 @@ def to_note(record: LandedRecord, settings: Settings) -> ScribeNote | Held:
         stream=SESSIONS,
         source_id=wire.id,
         state=state,
-        version=content_hash([title, wire.note, state, language, template, visit]),
+        version=content_hash([title, wire.note, state, language, template, visit, *if_known(specialty)]),
         title=title,
         language=language,
         template=template,
+        specialty=specialty,
         sections=split_sections(wire.note),
         transcript=transcript,
         visit=visit,

@@ -34,7 +34,7 @@ from medscribe_pipeline.providers.intron_wire import (
     upload_fields,
 )
 from medscribe_pipeline.providers.multipart import FilePart, multipart
-from medscribe_pipeline.providers.records import Held, LandedRecord, ManifestVisit, merged_visit
+from medscribe_pipeline.providers.records import Held, LandedRecord, ManifestVisit, if_known, merged_visit
 from medscribe_pipeline.providers.structured_sections import has_words, sections_of, text_of, titled
 from medscribe_pipeline.providers.work import Job, JobSpec, Phase, Progress, WorkProvider
 
@@ -211,6 +211,7 @@ def to_notes(record: LandedRecord, settings: Settings) -> tuple[ScribeNote, ...]
     if not documents:
         return Held("transcript_only" if has_words(transcript) else "no_text")
     visit = merged_visit(settings, NAME, record.visit)
+    specialty = record.visit.specialty if record.visit else None
     state = NoteState.VALIDATED if settings.intron.reviewed else NoteState.DRAFT
     asked = landed.request.fields.get("use_language_asr_input")
     language = (record.visit.language if record.visit else None) or asked
@@ -231,9 +232,10 @@ def to_notes(record: LandedRecord, settings: Settings) -> tuple[ScribeNote, ...]
                 source_id=record.source_id,
                 kind=kind,
                 state=state,
-                version=content_hash([kind, value, spoken, template, state, language, visit]),
+                version=content_hash([kind, value, spoken, template, state, language, visit, *if_known(specialty)]),
                 language=language,
                 template=template,
+                specialty=specialty,
                 title=title,
                 sections=sections,
                 transcript=turns(spoken),

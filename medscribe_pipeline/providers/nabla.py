@@ -49,7 +49,7 @@ from medscribe_pipeline.providers.nabla_words import (
     speech_locale,
     template_name,
 )
-from medscribe_pipeline.providers.records import Held, LandedRecord, ManifestVisit, merged_visit
+from medscribe_pipeline.providers.records import Held, LandedRecord, ManifestVisit, if_known, merged_visit
 from medscribe_pipeline.providers.work import Job, JobSpec, Phase, Progress, WorkProvider
 
 if TYPE_CHECKING:
@@ -339,6 +339,7 @@ def to_notes(record: LandedRecord, settings: Settings) -> tuple[ScribeNote, ...]
     template = body.get("note_template_key") or body.get("note_template") or manifest.template
     state = NoteState.VALIDATED if settings.nabla.reviewed else NoteState.DRAFT
     visit = merged_visit(settings, NAME, record.visit)
+    specialty = manifest.specialty
     title = result.note.title
     # Nabla tells no time: the note cannot be older than the visit, nor younger than its arrival.
     created_at = visit.ended_at or visit.started_at or record.fetched_at
@@ -349,11 +350,12 @@ def to_notes(record: LandedRecord, settings: Settings) -> tuple[ScribeNote, ...]
         stream=RESULTS,
         source_id=record.source_id,
         state=state,
-        version=content_hash([title, sections, transcript, state, language, template, visit]),
+        version=content_hash([title, sections, transcript, state, language, template, visit, *if_known(specialty)]),
         kind=NOTE,
         title=title,
         language=language,
         template=template,
+        specialty=specialty,
         sections=sections,
         transcript=transcript,
         visit=visit,

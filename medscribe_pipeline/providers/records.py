@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from medscribe_pipeline.settings import Settings
 
-__all__ = ["Held", "LandedRecord", "ManifestVisit", "merged_visit"]
+__all__ = ["Held", "LandedRecord", "ManifestVisit", "if_known", "merged_visit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,15 @@ class Held:
 
     code: str
     part: bool = False
+
+
+def if_known(*facts: str | None) -> tuple[str, ...]:
+    """The facts there are, to be spread into the content a version is the hash of.
+
+    For facts that came later than the first notes: where one is not known nothing is added, so that notes without it
+    keep the version they were delivered with.
+    """
+    return tuple(fact for fact in facts if fact)
 
 
 def merged_visit(
