@@ -55,6 +55,7 @@ from medscribe_pipeline.providers.work import Job, JobSpec, Phase, Progress, Wor
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from medscribe_pipeline.notes import NoteSection
     from medscribe_pipeline.settings import NablaSettings, Settings
     from medscribe_pipeline.warehouse.store import Warehouse
 
@@ -350,7 +351,9 @@ def to_notes(record: LandedRecord, settings: Settings) -> tuple[ScribeNote, ...]
         stream=RESULTS,
         source_id=record.source_id,
         state=state,
-        version=content_hash([title, sections, transcript, state, language, template, visit, *if_known(specialty)]),
+        version=content_hash(
+            [title, _said(sections), transcript, state, language, template, visit, *if_known(specialty)]
+        ),
         kind=NOTE,
         title=title,
         language=language,
@@ -362,6 +365,13 @@ def to_notes(record: LandedRecord, settings: Settings) -> tuple[ScribeNote, ...]
         created_at=created_at,
     )
     return (note,)
+
+
+def _said(sections: Sequence[NoteSection]) -> list[dict[str, Any]]:
+    """What sections say, for the hash of a version. How their text reads is our finding, not a change of theirs."""
+    return [
+        {"key": each.key, "title": each.title, "text": each.text, "sections": _said(each.sections)} for each in sections
+    ]
 
 
 def _without_note(landed: LandedJob, result: ResultWire, settings: Settings) -> Held:

@@ -50,7 +50,7 @@ INTRON: dict[str, Any] = {
 RECORDS = [
     ("askara", "notes", ASKARA, "b334aed17a4c0ba45ad1ddf60a3e37230b77278f8566c01917ac705fc5c4fa63"),
     ("audioscribe", "sessions", AUDIOSCRIBE, "70b4438519cd95492b0faa7a16a1c41f8d32bbd92f3b45f0696e0d1f9ecdc174"),
-    ("nabla", "results", NABLA, "54951160e9ec7aaa45cf02949c1af7d5d875c31fcdfb61aa7734aae9e02f3b79"),
+    ("nabla", "results", NABLA, "311df57d9f0f7476b899c6356ca735ef594ae2fc1022e991841720d02f4ba496"),
     ("intron", "results", INTRON, "adf675440456fa43d0f193a54b3265f0eef4bb6a2300f7e45995967f0f781b14"),
 ]
 
