@@ -19,6 +19,7 @@ Sources: see `nabla_wire` and `nabla_words`.
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -367,11 +368,18 @@ def to_notes(record: LandedRecord, settings: Settings) -> tuple[ScribeNote, ...]
     return (note,)
 
 
-def _said(sections: Sequence[NoteSection]) -> list[dict[str, Any]]:
-    """What sections say, for the hash of a version. How their text reads is our finding, not a change of theirs."""
-    return [
-        {"key": each.key, "title": each.title, "text": each.text, "sections": _said(each.sections)} for each in sections
-    ]
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What a section says, in the form its hash has always had: how a text reads is our finding, no change of theirs."""
+
+    key: str | None
+    title: str | None
+    text: str
+    sections: tuple[_Said, ...]
+
+
+def _said(sections: Sequence[NoteSection]) -> tuple[_Said, ...]:
+    return tuple(_Said(each.key, each.title, each.text, _said(each.sections)) for each in sections)
 
 
 def _without_note(landed: LandedJob, result: ResultWire, settings: Settings) -> Held:
