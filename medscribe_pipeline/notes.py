@@ -132,6 +132,8 @@ class ScribeNote:
         created_at: When the provider created the text. Aware UTC.
         updated_at: When the provider last changed it. Aware UTC.
         validated_at: When a clinician signed it off, where the provider says.
+        attested: Whether the provider itself says that a clinician signed it off. A note that is validated because a
+            setting counts it as reviewed is not attested: nobody says who looked at it.
         version: Hash of the source content. Two notes with the same version say the same thing.
         amends: The validated version whose text this one changed after its validation, as the warehouse knows it;
             providers leave it out.
@@ -155,6 +157,7 @@ class ScribeNote:
     created_at: datetime | None = None
     updated_at: datetime | None = None
     validated_at: datetime | None = None
+    attested: bool = False
     amends: str | None = None
 
     @property

@@ -17,6 +17,7 @@ from medscribe_pipeline.notes import (
     TranscriptTurn,
     Visit,
 )
+from medscribe_pipeline.warehouse.amendments import amendment, read_validations
 from medscribe_pipeline.warehouse.store import in_chunks
 from medscribe_pipeline.warehouse.tables import note_sections, notes, transcripts
 
@@ -42,10 +43,19 @@ def write_notes(warehouse: Warehouse, connection: sa.Connection, mapped: Sequenc
     """Writes notes with their sections and transcripts.
 
     Part of the transaction that read (and on PostgreSQL locked) the records they were mapped from: that is what keeps
-    an older version from replacing a newer one.
+    an older version from replacing a newer one, and what a note amends from being decided on a row about to change.
     """
-    warehouse.upsert(connection, notes, [_note_row(item, now) for item in mapped])
-    for chunk in in_chunks([str(item.note.note_id) for item in mapped]):
+    note_ids = [str(item.note.note_id) for item in mapped]
+    before = read_validations(connection, note_ids)
+    warehouse.upsert(
+        connection,
+        notes,
+        [
+            {**_note_row(item, now), **amendment(item.note, item.source_seq, before.get(note_id))}
+            for note_id, item in zip(note_ids, mapped, strict=True)
+        ],
+    )
+    for chunk in in_chunks(note_ids):
         connection.execute(sa.delete(note_sections).where(note_sections.c.note_id.in_(chunk)))
         connection.execute(sa.delete(transcripts).where(transcripts.c.note_id.in_(chunk)))
     sections = [row for item in mapped for row in _section_rows(str(item.note.note_id), item.note.sections)]
@@ -111,6 +121,7 @@ def _note_row(item: MappedNote, now: datetime) -> dict[str, Any]:
         "created_at": note.created_at,
         "updated_at": note.updated_at,
         "validated_at": note.validated_at,
+        "attested": note.attested,
         "has_text": note.has_text,
         "version": note.version,
         "source_seq": item.source_seq,
@@ -169,7 +180,9 @@ def _note(row: sa.Row[Any], sections: list[sa.Row[Any]], turns: list[dict[str, A
         created_at=row.created_at,
         updated_at=row.updated_at,
         validated_at=row.validated_at,
-        amends=row.amends,
+        attested=bool(row.attested),
+        # In any other state the row keeps for later what the last validated text amended.
+        amends=row.amends if row.state == NoteState.VALIDATED else None,
     )
 
 
