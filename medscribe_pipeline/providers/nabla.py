@@ -370,7 +370,7 @@ def to_notes(record: LandedRecord, settings: Settings) -> tuple[ScribeNote, ...]
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """What a section says, in the form its hash has always had: how a text reads is our finding, no change of theirs."""
+    """What a section says, as its hash has always had it: how a text reads is our finding, no change of theirs."""
 
     key: str | None
     title: str | None
