@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from docs.markdown import code, page, table
 from medscribe_pipeline.fhir.elements import VERSION_SYSTEM, note_identifier
 from medscribe_pipeline.notes import stable_id
-from medscribe_pipeline.providers.askara import RPPS_SYSTEM
+from medscribe_pipeline.providers.wire import RPPS_SYSTEM
 from medscribe_pipeline.settings import (
     AskaraSettings,
     AudioScribeSettings,

@@ -1,4 +1,13 @@
-"""Who: authors, attesters, the scribe itself. As references by identifier, which delivery resolves where it must."""
+"""Who: authors, attesters, the scribe itself. As references by identifier, which delivery resolves where it must.
+
+A clinician has identifiers of two kinds, and neither is ever made from the other. Those of the person come with the
+person: the French RPPS number, life-long and in every EHR of the country, then the provider's own user id, which
+only those know who use the provider. Those of a place of practice (the French AM number, one a place) say where
+somebody worked; they stand on a PractitionerRole and are never used to find a person.
+
+Facts: FR Core Practitioner, slice `rpps` (https://hl7.fr/ig/fhir/core); it also forbids to build or to interpret the
+national identifier `idNatPs`, so that one is never derived here.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +16,25 @@ from typing import TYPE_CHECKING, Any
 from medscribe_pipeline.fhir.elements import PRODUCTS, identifier, instant, present
 from medscribe_pipeline.fhir.sections import one_line
 from medscribe_pipeline.notes import NoteState
+from medscribe_pipeline.providers.wire import RPPS_SYSTEM, is_rpps
 
 if TYPE_CHECKING:
-    from medscribe_pipeline.notes import Practitioner, ScribeNote
+    from medscribe_pipeline.fhir.options import BuildOptions
+    from medscribe_pipeline.notes import Identifier, Practitioner, ScribeNote
 
-__all__ = ["attester", "author", "practitioner", "scribe_device"]
+__all__ = [
+    "attester",
+    "author",
+    "custodian",
+    "practitioner",
+    "practitioner_identifiers",
+    "role_identifiers",
+    "scribe_device",
+]
+
+FR_IDENTIFIER_TYPES = "https://hl7.fr/ig/fhir/core/CodeSystem/fr-core-cs-v2-0203"
+# Nobody has published a system for AM numbers, so they have one of this project, and a type in words.
+_AM_SYSTEM_END = "/sid/fr-numero-am"
 
 
 def scribe_device(provider: str, base_uri: str) -> dict[str, Any]:
@@ -36,13 +59,48 @@ def attester(note: ScribeNote) -> list[dict[str, Any]]:
     return [present({"mode": "professional", "time": instant(note.validated_at), "party": party})]
 
 
+def custodian(options: BuildOptions) -> dict[str, Any] | None:
+    """The organisation that keeps the documents, as a reference; `None` where the settings name none."""
+    element, name = identifier(options.custodian), one_line(options.custodian_name)
+    if element is None and name is None:
+        return None
+    return present({"type": "Organization", "identifier": element, "display": name})
+
+
 def practitioner(known: Practitioner | None) -> dict[str, Any] | None:
     """A clinician as a reference; `None` when neither a person's identifier nor a name is known."""
     if known is None:
         return None
-    # Only person-level identifiers: the others belong to a place of practice and may be shared.
-    element = next((found for each in known.identifiers if (found := identifier(each))), None)
+    element = next(iter(practitioner_identifiers(known)), None)
     display = one_line(known.display)
     if element is None and display is None:
         return None
     return present({"type": "Practitioner", "identifier": element, "display": display})
+
+
+def practitioner_identifiers(known: Practitioner) -> list[dict[str, Any]]:
+    """Identifiers of the person, those first that a stranger to the provider can find the person by."""
+    ranked = sorted(known.identifiers, key=lambda each: not _is_rpps(each))
+    return [element for each in ranked if (element := _typed(each))]
+
+
+def role_identifiers(known: Practitioner) -> list[dict[str, Any]]:
+    """Identifiers of the place of practice, for a PractitionerRole and nothing else."""
+    return [element for each in known.role_identifiers if (element := _typed(each))]
+
+
+def _typed(known: Identifier) -> dict[str, Any] | None:
+    """The identifier with what kind it is, where that is certain."""
+    element: dict[str, Any] | None = identifier(known)
+    if element is None:
+        return None
+    if _is_rpps(known):
+        return {"type": {"coding": [{"system": FR_IDENTIFIER_TYPES, "code": "RPPS"}]}, **element}
+    if known.system.endswith(_AM_SYSTEM_END):
+        return {"type": {"text": "Numéro AM"}, **element}
+    return element
+
+
+def _is_rpps(known: Identifier) -> bool:
+    # A number that fails its key is somebody's typing error: carried as it came, but nobody is looked up by it first.
+    return known.system == RPPS_SYSTEM and is_rpps(known.value)

@@ -45,6 +45,7 @@ from medscribe_pipeline.providers.pull import (
 from medscribe_pipeline.providers.records import Held, LandedRecord, if_known, merged_visit
 from medscribe_pipeline.providers.tokens import WarehouseTokens
 from medscribe_pipeline.providers.wire import (
+    RPPS_SYSTEM,
     SourceId,
     Text,
     WireModel,
@@ -73,7 +74,6 @@ NAME = "askara"
 AUDIOS = "audios"
 NOTES = "notes"
 
-RPPS_SYSTEM = "https://rpps.esante.gouv.fr"
 STATES = {"validated": NoteState.VALIDATED, "failed": NoteState.FAILED}
 WAITING_STEPS = frozenset({"audio_recording", "transcription"})
 

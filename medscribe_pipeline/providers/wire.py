@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
 __all__ = [
+    "RPPS_SYSTEM",
     "SourceId",
     "Text",
     "WireModel",
@@ -26,6 +27,9 @@ __all__ = [
 MAX_ID = 255
 YEARS = (1900, 2200)
 RPPS_DIGITS = 11
+
+RPPS_SYSTEM = "https://rpps.esante.gouv.fr"
+"""Identifier system of `is_rpps` numbers, as the French core profiles name it (FR Core Practitioner, slice `rpps`)."""
 
 
 class WireModel(BaseModel):
