@@ -49,7 +49,7 @@ def _written(sections: Iterable[NoteSection]) -> Iterator[str]:
 
 def read_validations(connection: sa.Connection, note_ids: Sequence[str]) -> dict[str, sa.Row[Any]]:
     """What the stored rows of these notes know of their last validated text, by note id."""
-    columns = (
+    columns: tuple[sa.Column[Any], ...] = (
         notes.c.note_id,
         notes.c.state,
         notes.c.source_seq,
