@@ -13,9 +13,10 @@ from medscribe_pipeline.fhir.elements import (
     note_identifier,
     present,
     status,
+    subject,
 )
 from medscribe_pipeline.fhir.narrative import is_blank, to_xhtml
-from medscribe_pipeline.fhir.people import attester, author
+from medscribe_pipeline.fhir.people import attester, author, custodian
 from medscribe_pipeline.fhir.text import document_title, has_text
 
 if TYPE_CHECKING:
@@ -40,12 +41,13 @@ def composition(note: ScribeNote, options: BuildOptions) -> dict[str, Any]:
                 note.template, note.kind, note.provider, options.profile, note.specialty
             ),
             "category": [clinical_note()],
-            "subject": logical("Patient", note.visit.patient),
+            "subject": subject(note),
             "encounter": logical("Encounter", note.visit.encounter),
             "date": instant(note_date(note)),
             "author": [author(note, options.base_uri)],
             "title": document_title(note, options.mapping),
             "attester": attester(note),
+            "custodian": custodian(options),
             "section": _sections(note.sections, note.language, options),
         }
     )

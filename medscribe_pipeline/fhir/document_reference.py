@@ -1,4 +1,8 @@
-"""`ScribeNote` to DocumentReference: the note as a file, in one form or several."""
+"""`ScribeNote` to DocumentReference: the note as a file, in one form or several.
+
+Facts: US Core DocumentReference (http://hl7.org/fhir/us/core/StructureDefinition/us-core-documentreference, the same
+elements from 6.1 to 9.0) and the format codes of IHE (https://profiles.ihe.net/fhir/ihe.formatcode.fhir/).
+"""
 
 from __future__ import annotations
 
@@ -17,27 +21,38 @@ from medscribe_pipeline.fhir.elements import (
     note_identifier,
     present,
     status,
+    subject,
     version_identifier,
 )
-from medscribe_pipeline.fhir.people import author
+from medscribe_pipeline.fhir.people import author, custodian
 from medscribe_pipeline.fhir.renderings import renderings
 from medscribe_pipeline.fhir.text import document_title
 from medscribe_pipeline.notes import NoteState
 
 if TYPE_CHECKING:
     from medscribe_pipeline.fhir.options import BuildOptions
-    from medscribe_pipeline.notes import ScribeNote, Visit
+    from medscribe_pipeline.notes import ScribeNote
 
-__all__ = ["attachment", "document_reference"]
+__all__ = ["US_CORE", "attachment", "content", "context", "document_reference"]
+
+US_CORE = "http://hl7.org/fhir/us/core/StructureDefinition/us-core-documentreference"
+"""The profile that documents of the country profile `us` claim, and keep."""
+
+# No template governs what is inside: the media type says all there is to know.
+_FORMAT = {
+    "system": "http://ihe.net/fhir/ihe.formatcode.fhir/CodeSystem/formatcode",
+    "code": "urn:ihe:iti:xds:2017:mimeTypeSufficient",
+}
 
 
 def document_reference(note: ScribeNote, options: BuildOptions) -> dict[str, Any]:
     """The DocumentReference of a note."""
     retracted = note.state is NoteState.RETRACTED
+    us_core = options.profile == "us"
     return present(
         {
             "resourceType": "DocumentReference",
-            "meta": {"security": [ai_label()]},
+            "meta": present({"profile": [US_CORE] if us_core else None, "security": [ai_label()]}),
             "language": language_tag(note),
             "masterIdentifier": {"system": VERSION_SYSTEM, "value": version_identifier(note.note_id, note.version)},
             "identifier": [note_identifier(options.base_uri, note.provider, note.account, note.note_id)],
@@ -47,17 +62,35 @@ def document_reference(note: ScribeNote, options: BuildOptions) -> dict[str, Any
                 note.template, note.kind, note.provider, options.profile, note.specialty
             ),
             "category": [clinical_note()],
-            "subject": logical("Patient", note.visit.patient),
+            "subject": subject(note, required=us_core),
             "date": instant(note_date(note)),
             "author": [author(note, options.base_uri)],
-            "content": [{"attachment": attachment(note, options, *form)} for form in renderings(note, options)],
-            "context": _context(note.visit),
+            "custodian": custodian(options),
+            "relatesTo": _relates_to(note),
+            "content": [
+                content(attachment(note, document_title(note, options.mapping), *form))
+                for form in renderings(note, options)
+            ],
+            "context": context(note, options),
         }
     )
 
 
-def attachment(note: ScribeNote, options: BuildOptions, content_type: str, data: bytes) -> dict[str, Any]:
-    """One form of the document, inline."""
+def _relates_to(note: ScribeNote) -> list[dict[str, Any]]:
+    """The version an amended text took the place of."""
+    if note.amends is None or status(note) != "amended":
+        return []
+    replaced = {"system": VERSION_SYSTEM, "value": version_identifier(note.note_id, note.amends)}
+    return [{"code": "replaces", "target": {"type": "DocumentReference", "identifier": replaced}}]
+
+
+def content(attached: dict[str, Any]) -> dict[str, Any]:
+    """One form of a document, and how to read it."""
+    return {"attachment": attached, "format": dict(_FORMAT)}
+
+
+def attachment(note: ScribeNote, title: str, content_type: str, data: bytes) -> dict[str, Any]:
+    """One form of a document of the note, inline."""
     return present(
         {
             "contentType": content_type,
@@ -66,16 +99,24 @@ def attachment(note: ScribeNote, options: BuildOptions, content_type: str, data:
             "size": len(data),
             # FHIR R4 defines Attachment.hash as SHA-1; it finds damage, it protects nothing.
             "hash": base64.b64encode(hashlib.sha1(data, usedforsecurity=False).digest()).decode(),
-            "title": document_title(note, options.mapping),
+            "title": title,
             "creation": instant(note.created_at or note_date(note)),
         }
     )
 
 
-def _context(visit: Visit) -> dict[str, Any] | None:
-    encounter = logical("Encounter", visit.encounter)
-    start, end = visit.started_at, visit.ended_at
+def context(note: ScribeNote, options: BuildOptions, *related: dict[str, Any]) -> dict[str, Any]:
+    """The visit a document belongs to, with references to what else is about it."""
+    encounter = logical("Encounter", note.visit.encounter)
+    start, end = note.visit.started_at, note.visit.ended_at
     if start and end and end < start:
         end = None  # FHIR refuses a period that ends before it starts (per-1); the start is the more certain half.
     period = present({"start": instant(start), "end": instant(end)})
-    return present({"encounter": [encounter] if encounter else None, "period": period})
+    return present(
+        {
+            "encounter": [encounter] if encounter else None,
+            "period": period,
+            "practiceSetting": options.mapping.practice_setting(note.template, note.specialty),
+            "related": list(related),
+        }
+    )

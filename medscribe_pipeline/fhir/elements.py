@@ -34,8 +34,12 @@ __all__ = [
     "note_identifier",
     "present",
     "status",
+    "subject",
     "version_identifier",
 ]
+
+DATA_ABSENT_REASON = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
+"""Extension that stands for a value a profile demands and nobody knows."""
 
 VERSION_SYSTEM = "urn:ietf:rfc:3986"
 """Identifier system of `version_identifier`: values that are URIs themselves."""
@@ -106,6 +110,20 @@ def logical(kind: str, known: Identifier | None) -> dict[str, Any] | None:
     """A reference by identifier: who or what, not where on a server."""
     element = identifier(known)
     return {"type": kind, "identifier": element} if element else None
+
+
+def subject(note: ScribeNote, *, required: bool = False) -> dict[str, Any] | None:
+    """The patient, as a reference by identifier.
+
+    Args:
+        note: The note.
+        required: Whether a profile demands a subject: an unknown one is then said to be unknown. Such a document is
+            valid and is held: nothing is delivered without a patient.
+    """
+    known = logical("Patient", note.visit.patient)
+    if known is None and required:
+        return {"extension": [{"url": DATA_ABSENT_REASON, "valueCode": "unknown"}]}
+    return known
 
 
 def identifier(known: Identifier | None) -> dict[str, str] | None:

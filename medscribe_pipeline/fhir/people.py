@@ -52,9 +52,14 @@ def author(note: ScribeNote, base_uri: str) -> dict[str, Any]:
 
 
 def attester(note: ScribeNote) -> list[dict[str, Any]]:
-    """Who signed the note off: nobody for a note that is not validated."""
+    """Who signed the note off: nobody, unless its provider says that somebody has.
+
+    A note that is validated because a setting counts it as reviewed is final, by the word of who runs this pipeline;
+    whose signature that would be, and when it was given, nobody knows, so none is stated.
+    """
     party = practitioner(note.visit.practitioner)
-    if note.state is not NoteState.VALIDATED or party is None:
+    said = note.attested or note.validated_at is not None
+    if note.state is not NoteState.VALIDATED or not said or party is None:
         return []
     return [present({"mode": "professional", "time": instant(note.validated_at), "party": party})]
 

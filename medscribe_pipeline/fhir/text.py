@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from medscribe_pipeline.fhir.elements import PRODUCTS
+from medscribe_pipeline.fhir.elements import PRODUCTS, status
 from medscribe_pipeline.fhir.narrative import clean_text, is_blank
 from medscribe_pipeline.fhir.sections import one_line
-from medscribe_pipeline.notes import NoteState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,14 +18,18 @@ __all__ = ["document_title", "has_text", "origin_line", "text_rendering"]
 
 _PROVENANCE_LINE = {
     "en": {
-        NoteState.DRAFT: "Drafted by {product} (artificial intelligence). Not validated by a clinician.",
-        NoteState.VALIDATED: "Drafted by {product} (artificial intelligence). Validated by a clinician.",
-        NoteState.RETRACTED: "Drafted by {product} (artificial intelligence). Withdrawn at its source: do not use.",
+        "preliminary": "Drafted by {product} (artificial intelligence). Not validated by a clinician.",
+        "final": "Drafted by {product} (artificial intelligence). Validated by a clinician.",
+        "amended": "Drafted by {product} (artificial intelligence). Amended after its validation and validated again "
+        "by a clinician.",
+        "entered-in-error": "Drafted by {product} (artificial intelligence). Withdrawn at its source: do not use.",
     },
     "fr": {
-        NoteState.DRAFT: "Rédigé par {product} (intelligence artificielle). Non validé par un professionnel de santé.",
-        NoteState.VALIDATED: "Rédigé par {product} (intelligence artificielle). Validé par un professionnel de santé.",
-        NoteState.RETRACTED: "Rédigé par {product} (intelligence artificielle). Retiré à la source : ne pas utiliser.",
+        "preliminary": "Rédigé par {product} (intelligence artificielle). Non validé par un professionnel de santé.",
+        "final": "Rédigé par {product} (intelligence artificielle). Validé par un professionnel de santé.",
+        "amended": "Rédigé par {product} (intelligence artificielle). Modifié après sa validation, puis validé à "
+        "nouveau par un professionnel de santé.",
+        "entered-in-error": "Rédigé par {product} (intelligence artificielle). Retiré à la source : ne pas utiliser.",
     },
 }
 
@@ -48,7 +51,7 @@ def origin_line(note: ScribeNote) -> str:
     """
     product = PRODUCTS.get(note.provider, note.provider)
     language = "fr" if (note.language or "").lower().partition("-")[0] == "fr" else "en"
-    return _PROVENANCE_LINE[language][note.state].format(product=product)
+    return _PROVENANCE_LINE[language][status(note)].format(product=product)
 
 
 def text_rendering(note: ScribeNote, mapping: Mapping) -> str:
