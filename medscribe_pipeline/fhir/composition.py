@@ -66,10 +66,16 @@ def _sections(sections: Sequence[NoteSection], language: str | None, options: Bu
             {
                 "title": mapping.section_heading(section.key, section.title, language),
                 "code": mapping.section_coding(section.key, section.title, language, options.base_uri),
-                # `additional`: the words are in no structured entry, so they are not `generated` from one.
-                "text": None if is_blank(section.text) else {"status": "additional", "div": to_xhtml(section.text)},
+                "text": _narrative(section),
                 "section": _sections(section.sections, language, options),
             }
         )
         for section in filter(has_text, sections)
     ]
+
+
+def _narrative(section: NoteSection) -> dict[str, str] | None:
+    if is_blank(section.text, section.format):
+        return None
+    # `additional`: the words are in no structured entry, so they are not `generated` from one.
+    return {"status": "additional", "div": to_xhtml(section.text, section.format)}

@@ -1,10 +1,11 @@
-"""Plain text to FHIR narrative: escaped XHTML of a few elements, and nothing else.
+"""The text of a section, plain or Markdown, as FHIR narrative and as plain text.
 
 A note's text comes from a speech model and a language model. To this module it is text: `<`, `&` and whole
 tags in it are characters a clinician dictated ("Hb <10", "A&P") and are shown as such, never as markup.
 
-What it makes is understood by the strictest readers known: only `div p br ul li`, no attribute but the
-namespace, no entity but `&amp; &lt; &gt;` (HTML's own entities break XML parsers), one root `div`.
+What it makes is understood by the strictest readers known: only `div p br ul li` and for Markdown a few more
+(`markdown`), no attribute but the namespace, no entity but `&amp; &lt; &gt;` (HTML's own entities break XML
+parsers), one root `div`. Both forms of a text show the same words, in order, once.
 FHIR R4: https://hl7.org/fhir/R4/narrative.html. Element list: a subset of what the Microsoft FHIR server accepts.
 """
 
@@ -12,11 +13,20 @@ from __future__ import annotations
 
 import html
 import re
+from typing import TYPE_CHECKING
 
-__all__ = ["XHTML", "clean_text", "is_blank", "to_xhtml"]
+if TYPE_CHECKING:
+    from medscribe_pipeline.fhir.markdown import Rendered
+    from medscribe_pipeline.notes import TextFormat
+
+__all__ = ["XHTML", "clean_text", "is_blank", "plain_text", "to_xhtml"]
 
 XHTML = "http://www.w3.org/1999/xhtml"
 """Namespace of every narrative."""
+
+LONGEST_MARKDOWN = 100_000
+"""Characters of a text that is read as Markdown; a longer one, which no section of a note is, shows as it stands.
+Some texts made to be slow cost the parser more than their length."""
 
 # Everything Python, Unicode or an old printer calls a line or page end. Left alone, some of them are illegal
 # in XML and the others glue two lines into one on screens that do not know them.
@@ -44,21 +54,56 @@ def clean_text(text: str) -> str:
     return _ILLEGAL.sub("", _LINE_ENDS.sub("\n", text))
 
 
-def is_blank(text: str) -> bool:
-    """Whether nothing of a text would be seen: such a narrative is forbidden (txt-2)."""
-    return not clean_text(text).strip()
+def is_blank(text: str, text_format: TextFormat = "text") -> bool:
+    """Whether nothing of a text would be seen: such a narrative is forbidden (txt-2).
+
+    Of Markdown that is more than white space: a lone `---` or a link without text shows nothing.
+    """
+    return not plain_text(text, text_format)
 
 
-def to_xhtml(text: str) -> str:
-    r"""The narrative `div` of a plain text: paragraphs, line breaks and flat bullet lists (`- ` or `• `).
+def plain_text(text: str, text_format: TextFormat = "text") -> str:
+    r"""A text as plain text, without blank lines at either end: as it stands, or Markdown without its marks.
 
-    A blank line ends a paragraph or a list; an indented line after a bullet belongs to it. Tags are followed by
-    line feeds, so that words stay apart for readers that strip the tags. White space alone gives an empty
-    `div`, which FHIR forbids (txt-2): leave the narrative out instead.
+    Lists keep `- ` and numbers, cells are parted by ` | `.
+
+    >>> plain_text("**Plan**\n1. rest\n2. *water*", "markdown")
+    'Plan\n1. rest\n2. water'
+    """
+    text = clean_text(text)
+    if _is_markdown(text, text_format):
+        # Again, for what was written as an entity.
+        text = clean_text(_render(text).plain)
+    return text.strip("\n").rstrip()
+
+
+def to_xhtml(text: str, text_format: TextFormat = "text") -> str:
+    r"""The narrative `div` of a text.
+
+    Of plain text: paragraphs, line breaks and flat bullet lists (`- ` or `• `). A blank line ends a paragraph or a
+    list; an indented line after a bullet belongs to it. Of Markdown: see `markdown`. Tags are followed by line feeds,
+    so that words stay apart for readers that strip the tags. A text that `is_blank` gives an empty `div`, which FHIR
+    forbids (txt-2): leave the narrative out instead.
 
     >>> to_xhtml("Hb <10\n- rest")
     '<div xmlns="http://www.w3.org/1999/xhtml"><p>Hb &lt;10</p>\n<ul>\n<li>rest</li>\n</ul></div>'
     """
+    text = clean_text(text)
+    inner = clean_text(_render(text).xhtml) if _is_markdown(text, text_format) else _of_plain(text)
+    return f'<div xmlns="{XHTML}">{inner}</div>'
+
+
+def _is_markdown(text: str, text_format: TextFormat) -> bool:
+    return text_format == "markdown" and len(text) <= LONGEST_MARKDOWN
+
+
+def _render(text: str) -> Rendered:
+    from medscribe_pipeline.fhir.markdown import render  # noqa: PLC0415  # the parser costs 0.1 s; not all notes need it
+
+    return render(text)
+
+
+def _of_plain(text: str) -> str:
     blocks: list[str] = []
     paragraph: list[str] = []
     items: list[list[str]] = []
@@ -72,7 +117,7 @@ def to_xhtml(text: str) -> str:
         paragraph.clear()
         items.clear()
 
-    for line in clean_text(text).split("\n"):
+    for line in text.split("\n"):
         words = line.strip()
         bullet = _BULLET.match(line)
         if not words:
@@ -88,7 +133,7 @@ def to_xhtml(text: str) -> str:
                 close()
             paragraph.append(words)
     close()
-    return f'<div xmlns="{XHTML}">' + "\n".join(blocks) + "</div>"
+    return "\n".join(blocks)
 
 
 def _lines(lines: list[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from medscribe_pipeline.fhir.elements import PRODUCTS, status
-from medscribe_pipeline.fhir.narrative import clean_text, is_blank
+from medscribe_pipeline.fhir.narrative import is_blank, plain_text
 from medscribe_pipeline.fhir.sections import one_line
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def document_title(note: ScribeNote, mapping: Mapping) -> str:
 
 def has_text(section: NoteSection) -> bool:
     """Whether a section, or one in it, has anything to show; the others are left out."""
-    return not is_blank(section.text) or any(has_text(child) for child in section.sections)
+    return not is_blank(section.text, section.format) or any(has_text(child) for child in section.sections)
 
 
 def origin_line(note: ScribeNote) -> str:
@@ -63,7 +63,7 @@ def text_rendering(note: ScribeNote, mapping: Mapping) -> str:
 def _text_blocks(sections: Sequence[NoteSection], language: str | None, mapping: Mapping) -> Iterator[str]:
     """Heading and text of each section with text, depth first."""
     for section in filter(has_text, sections):
-        text = clean_text(section.text).strip("\n").rstrip()
+        text = plain_text(section.text, section.format)
         heading = mapping.section_heading(section.key, section.title, language)
         yield "\n".join(part for part in (heading, text) if part)
         yield from _text_blocks(section.sections, language, mapping)
