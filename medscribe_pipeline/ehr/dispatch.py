@@ -298,7 +298,7 @@ class Dispatcher:
 def _resources(connection: sa.Connection, note_ids: Sequence[str]) -> dict[tuple[str, str], dict[str, Any]]:
     query = sa.select(
         fhir_documents.c.note_id, fhir_documents.c.version, fhir_documents.c.kind, fhir_documents.c.resource
-    ).where(fhir_documents.c.note_id.in_(note_ids))
+    ).where(fhir_documents.c.note_id.in_(note_ids), fhir_documents.c.kind.in_(KINDS))
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for row in connection.execute(query):
         found.setdefault((row.note_id, row.version), {})[row.kind] = row.resource

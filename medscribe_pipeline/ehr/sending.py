@@ -98,12 +98,19 @@ def create_bundle(shipment: Shipment) -> dict[str, Any]:
 
 
 def update_bundle(shipment: Shipment, standing: Mapping[str, Copy]) -> dict[str, Any]:
-    """A transaction that replaces the server's copies, each only if it is still the one that ETag names."""
+    """A transaction that replaces the server's copies, each only if it is still the one that ETag names.
+
+    `relatesTo` is left out. It says which version an amended document replaces, by that version's identifier; here
+    the two are one resource, and the update itself replaces it: the server keeps the earlier version as history.
+    A resource that replaces itself, by an identifier no resource has any more, would be a riddle to every reader,
+    and to a document registry an error. `status` and `docStatus` say what there is to say: current, amended.
+    """
     entries = []
     for kind in KINDS:
         server_id, etag = standing[kind].server_id, standing[kind].etag
         request = {"method": "PUT", "url": f"{kind}/{server_id}", **({"ifMatch": etag} if etag else {})}
-        resource = {**shipment.resources[kind], "id": server_id}
+        parts = {name: part for name, part in shipment.resources[kind].items() if name != "relatesTo"}
+        resource = {**parts, "id": server_id}
         entries.append({"fullUrl": _full_url(shipment, kind), "resource": resource, "request": request})
     return {"resourceType": "Bundle", "type": "transaction", "entry": entries}
 

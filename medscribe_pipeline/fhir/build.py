@@ -33,11 +33,18 @@ STAGE = "fhir"
 
 @dataclass(slots=True)
 class DocumentsReport:
-    """What a day's notes became. `built` were new or changed; `without` says why a note has no documents."""
+    """What a day's notes became.
+
+    `built` notes were new or changed; the counts of documents are of all there are; `removed` are documents of kinds
+    that are not built any more, a transcript after its setting was switched off; `without` says why a note has none.
+    """
 
     built: int = 0
     compositions: int = 0
     document_references: int = 0
+    provenances: int = 0
+    transcripts: int = 0
+    removed: int = 0
     without: Counter[str] = field(default_factory=Counter)
     quarantined: Counter[str] = field(default_factory=Counter)
 
@@ -55,10 +62,10 @@ def build_day(
     clock: Callable[[], datetime],
     run_id: str | None = None,
 ) -> DocumentsReport:
-    """Builds, checks and stores both documents of every note of the day that has none of its version yet.
+    """Builds, checks and stores the documents of every note of the day that has none of its version yet.
 
-    Composition and DocumentReference of a note are written in one transaction. A note whose documents break a rule
-    of FHIR goes to quarantine with rule keys and paths; the others go on.
+    All documents of a note are written in one transaction, and those of kinds it has no more are removed in it. A
+    note whose documents break a rule of FHIR goes to quarantine with rule keys and paths; the others go on.
     """
     options = BuildOptions.of(settings.fhir)
     report = DocumentsReport()
@@ -157,9 +164,35 @@ def _build_batch(
         built += 1
     with warehouse.begin() as connection:
         warehouse.upsert(connection, fhir_documents, rows, not_older_by="source_seq")
+        report.removed += _remove_leftovers(connection, [row["note_id"] for row in rows])
         write_quarantine(warehouse, connection, problems)
         resolve_quarantine(connection, healthy, now)
     report.built += built
+
+
+def _remove_leftovers(connection: sa.Connection, note_ids: Sequence[str]) -> int:
+    """Removes what an earlier build made and the latest did not: whatever is not of one build with the Composition.
+
+    Told by the Composition and not by what this run built: a run that was overtaken must not remove what is newer.
+    """
+    latest = fhir_documents.alias("latest")
+    of_one_build = (
+        sa.select(latest.c.note_id)
+        .where(
+            latest.c.note_id == fhir_documents.c.note_id,
+            latest.c.kind == "Composition",
+            *(
+                latest.c[name] == fhir_documents.c[name]
+                for name in ("version", "mapping_version", "source_seq", "visit_day")
+            ),
+        )
+        .exists()
+    )
+    removed = 0
+    for chunk in in_chunks(sorted(set(note_ids))):
+        found = connection.execute(sa.delete(fhir_documents).where(fhir_documents.c.note_id.in_(chunk), ~of_one_build))
+        removed += found.rowcount
+    return removed
 
 
 def _nothing_to_build(item: MappedNote) -> str | None:
@@ -215,3 +248,5 @@ def _totals(warehouse: Warehouse, day: date, report: DocumentsReport) -> None:
         report.quarantined.update(dict(codes.all()))
     report.compositions = counts.get("Composition", 0)
     report.document_references = counts.get("DocumentReference", 0)
+    report.provenances = counts.get("Provenance", 0)
+    report.transcripts = counts.get("Transcript", 0)

@@ -17,6 +17,7 @@ from medscribe_pipeline.fhir.composition import composition
 from medscribe_pipeline.fhir.document_reference import document_reference
 from medscribe_pipeline.fhir.elements import status
 from medscribe_pipeline.fhir.text import has_text
+from medscribe_pipeline.fhir.transcript import transcript
 from medscribe_pipeline.notes import NoteState
 
 if TYPE_CHECKING:
@@ -63,4 +64,8 @@ def build_documents(note: ScribeNote, options: BuildOptions) -> FhirDocuments:
     status(note)
     if note.state is not NoteState.RETRACTED and not any(has_text(section) for section in note.sections):
         raise MedscribeError("The note has no text in any section.", code="empty_note")
-    return FhirDocuments(composition(note, options), document_reference(note, options))
+    return FhirDocuments(
+        composition=composition(note, options),
+        document_reference=document_reference(note, options),
+        transcript=transcript(note, options),
+    )

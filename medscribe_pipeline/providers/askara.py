@@ -5,7 +5,8 @@ Source: the vendor's Audio reference (API 1.1.0) and its note-synchronisation an
 * A list answers a bare array; the last page is one shorter than `itemsPerPage`. Pages count from 1.
 * `patient` is a uuid in lists and an object in details. Either is accepted anywhere, and API Platform's
   IRIs (`/audios/<uuid>`) count as the uuid at their end.
-* Every enum is open. Only the step `validated` says that a clinician has signed the text off.
+* Every enum is open. Only the step `validated` says that a clinician has signed the text off; a setting may count
+  earlier steps as reviewed, and who signed those nobody says.
 * The change of an audio's step does not change its note; the audio is the note's parent, so that both stay together.
 * Whether lists hold archived audios is not documented: a second pass asks for them by `exists[archivedAt]`.
 """
@@ -74,7 +75,8 @@ NAME = "askara"
 AUDIOS = "audios"
 NOTES = "notes"
 
-STATES = {"validated": NoteState.VALIDATED, "failed": NoteState.FAILED}
+VALIDATED = "validated"
+FAILED = "failed"
 WAITING_STEPS = frozenset({"audio_recording", "transcription"})
 
 
@@ -353,9 +355,11 @@ def to_note(record: LandedRecord, settings: Settings) -> ScribeNote | Held:
         started_at=aware(audio.created_at if audio else note.created_at, zone),
     )
     archived = note.archived_at is not None or (audio is not None and audio.archived_at is not None)
-    state = (
-        NoteState.RETRACTED if archived else STATES.get(audio.step or "", NoteState.DRAFT) if audio else NoteState.DRAFT
-    )
+    step = audio.step if audio else None
+    state = NoteState.RETRACTED if archived else _state(step, settings.askara)
+    attested = state is NoteState.VALIDATED and step == VALIDATED
+    # A note only counted as reviewed says less than one signed off: when it is, that is another version.
+    counted = step if state is NoteState.VALIDATED and not attested else None
     language = (record.visit.language if record.visit else None) or (audio.language if audio else None)
     template = note.type or (record.visit.template if record.visit else None)
     specialty = record.visit.specialty if record.visit else None
@@ -366,7 +370,7 @@ def to_note(record: LandedRecord, settings: Settings) -> ScribeNote | Held:
         stream=NOTES,
         source_id=note.uuid,
         state=state,
-        version=content_hash([note.content, template, state, language, visit, *if_known(specialty)]),
+        version=content_hash([note.content, template, state, language, visit, *if_known(specialty, counted)]),
         language=language,
         template=template,
         specialty=specialty,
@@ -374,7 +378,14 @@ def to_note(record: LandedRecord, settings: Settings) -> ScribeNote | Held:
         visit=visit,
         created_at=aware(note.created_at, zone),
         updated_at=aware(note.updated_at, zone),
+        attested=attested,
     )
+
+
+def _state(step: str | None, own: AskaraSettings) -> NoteState:
+    if step == FAILED:
+        return NoteState.FAILED
+    return NoteState.VALIDATED if step in own.reviewed_steps else NoteState.DRAFT
 
 
 def _audio_without_text(record: LandedRecord) -> Held:
@@ -383,7 +394,7 @@ def _audio_without_text(record: LandedRecord) -> Held:
         return Held("text_in_note", part=True)
     if audio.archived_at is not None:
         return Held("archived_without_note")
-    if audio.step == "failed":
+    if audio.step == FAILED:
         return Held("failed_at_provider")
     return Held("not_transcribed_yet" if audio.step in WAITING_STEPS else "no_note_yet")
 

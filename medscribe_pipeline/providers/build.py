@@ -70,8 +70,9 @@ def mapping_fingerprint(settings: Settings) -> str:
         headings_version(),
         settings.timezone,
         settings.fhir.base_uri,
-        # Only providers that cannot tell what was signed off are told by a setting.
+        # Providers that cannot tell what was signed off are told by a setting; for Askara one may widen what counts.
         [getattr(getattr(settings, provider), "reviewed", None) for provider in PROVIDERS],
+        sorted(settings.askara.reviewed_steps),
         settings.nabla.make_notes,
         systems,
     ]

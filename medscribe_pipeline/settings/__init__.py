@@ -125,26 +125,38 @@ class Settings(BaseSettings):
         except ValidationError as error:
             raise _as_config_error(error) from None
         except SettingsError as error:
-            # A group of settings given as one variable. The text names the field: `... for field "askara" from ...`.
-            field = str(error).partition('"')[2].partition('"')[0].upper()
-            raise ConfigError(
-                f"Wrong setting. {PREFIX}{field}: is no setting; set the variables that begin with {PREFIX}{field}_",
-                code="setting",
-            ) from None
+            # A list that is no JSON, or a group of settings given as one variable. The text names the field only:
+            # `... for field "askara" from ...`.
+            problem = _unreadable(str(error).partition('"')[2].partition('"')[0])
+            raise ConfigError(f"Wrong setting. {problem}", code="setting") from None
         except (UnicodeDecodeError, OSError):
             raise ConfigError("The file .env cannot be read as UTF-8 text", code="setting") from None
 
 
+def _groups() -> tuple[type[BaseSettings], ...]:
+    annotations = (field.annotation for field in Settings.model_fields.values())
+    return tuple(each for each in annotations if isinstance(each, type) and issubclass(each, BaseSettings))
+
+
+def _unreadable(field: str) -> str:
+    """What is wrong with a variable whose text is no JSON where it has to be."""
+    if field in Settings.model_fields:
+        name = f"{PREFIX}{field.upper()}"
+        return f"{name}: is no setting; set the variables that begin with {name}_"
+    prefix = next((each.model_config.get("env_prefix") for each in _groups() if field in each.model_fields), PREFIX)
+    return f"{prefix}{field.upper()}: must be JSON"
+
+
 def _as_config_error(error: ValidationError) -> ConfigError:
     """Turns pydantic's report into one message; `error.title` is the class, whose prefix names the variable."""
-    groups = [field.annotation for field in Settings.model_fields.values()]
-    classes: dict[str, type[BaseSettings]] = {
-        cls.__name__: cls for cls in (Settings, *groups) if isinstance(cls, type) and issubclass(cls, BaseSettings)
-    }
+    known: tuple[type[BaseSettings], ...] = (Settings, *_groups())
+    classes = {each.__name__: each for each in known}
     prefix = str(classes[error.title].model_config.get("env_prefix", PREFIX)) if error.title in classes else PREFIX
     problems = []
     for detail in error.errors(include_input=False, include_url=False, include_context=False):
-        name = prefix + "_".join(str(part) for part in detail["loc"]).upper() if detail["loc"] else ""
+        # Indices name an entry of a list, and no variable.
+        parts = [part for part in detail["loc"] if isinstance(part, str)]
+        name = prefix + "_".join(parts).upper() if parts else ""
         message = detail["msg"].removeprefix("Value error, ")
         problems.append(f"{name}: {message}" if name else message)
     return ConfigError("Wrong setting. " + "; ".join(problems), code="setting")

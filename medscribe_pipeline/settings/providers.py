@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from medscribe_pipeline.settings.base import (
     PREFIX,
@@ -43,6 +43,13 @@ class AskaraSettings(ProviderSettings):
     notes_audio_filter: str = Field(
         "audio", pattern=r"^[A-Za-z\[\]_.]+$", description="Name of the query parameter that filters `/notes` by audio."
     )
+    reviewed_steps: tuple[Literal["transcribed", "edition", "validated"], ...] = Field(
+        ("validated",),
+        description="Workflow steps whose notes count as reviewed, as a JSON list; `validated` is always one. Every "
+        "further one sends text out as final that nobody has signed: `edition` means that a clinician has opened it "
+        "for editing, `transcribed` that a machine has written it. Such notes name no attester. Add one only if "
+        "your clinicians answer for every note in that step.",
+    )
 
     @property
     def enabled(self) -> bool:
@@ -63,6 +70,13 @@ class AskaraSettings(ProviderSettings):
             missing = ", ".join(f"{PREFIX}ASKARA_{name}" for name in oauth if name not in given)
             raise ValueError(f"OAuth needs all three settings; missing: {missing}")
         return self
+
+    @field_validator("reviewed_steps")
+    @classmethod
+    def _validated_stays(cls, steps: tuple[str, ...]) -> tuple[str, ...]:
+        if "validated" not in steps:
+            raise ValueError("must list validated: what a clinician has signed off is reviewed")
+        return steps
 
 
 class AudioScribeSettings(ProviderSettings):
