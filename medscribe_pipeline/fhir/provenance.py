@@ -1,0 +1,127 @@
+"""Where a version of a note comes from: which AI wrote it, who answered for it, what assembled it, from what.
+
+Facts: FHIR R4 Provenance (https://hl7.org/fhir/R4/provenance.html), the AIProvenance profile of the HL7 AI
+Transparency guide (reason AIAST, an agent in the role Artificial-Intelligence, a human agent `verifier`), and US Core
+Provenance, which wants to know for whom devices and clinicians acted (`provenance-1`).
+
+A Provenance has no identifier in R4, so a conditional create cannot find it again. Its logical id is derived from the
+version instead: `PUT Provenance/<id>` writes it once, however often it is sent.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from medscribe_pipeline.fhir.devices import artificial_intelligence, assembler_device
+from medscribe_pipeline.fhir.elements import (
+    PRODUCTS,
+    VERSION_SYSTEM,
+    ai_label,
+    identifier,
+    instant,
+    note_date,
+    note_identifier,
+    present,
+    version_identifier,
+)
+from medscribe_pipeline.fhir.people import attester, custodian, scribe_device
+from medscribe_pipeline.notes import Identifier, NoteState
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from medscribe_pipeline.fhir.options import BuildOptions
+    from medscribe_pipeline.notes import ScribeNote
+
+__all__ = ["provenance", "recorded_at"]
+
+
+def provenance(note: ScribeNote, options: BuildOptions) -> dict[str, Any]:
+    """The Provenance of this version of a note.
+
+    Its targets are the DocumentReference of this very version and the Composition, which has one identifier through
+    all versions. Its entities are named by opaque ids only: no text, no audio, no address of either.
+
+    Raises:
+        MedscribeError: Code `no_date`: neither the note nor its visit has a time.
+    """
+    return present(
+        {
+            "resourceType": "Provenance",
+            "id": str(uuid.uuid5(uuid.UUID(version_identifier(note.note_id, note.version)), "Provenance")),
+            "target": [
+                _document(note, note.version),
+                {
+                    "type": "Composition",
+                    "identifier": note_identifier(options.base_uri, note.provider, note.account, note.note_id),
+                },
+            ],
+            "occurredDateTime": instant(note_date(note)),
+            "recorded": instant(recorded_at(note)),
+            "reason": [{"coding": [ai_label()]}],
+            "activity": _concept("http://terminology.hl7.org/CodeSystem/v3-DataOperation", _activity(note)),
+            "agent": _agents(note, options),
+            "entity": _entities(note, options),
+        }
+    )
+
+
+def recorded_at(note: ScribeNote) -> datetime:
+    """The latest time a note tells: nothing that is said of this version happened after it.
+
+    Raises:
+        MedscribeError: Code `no_date`: neither the note nor its visit has a time.
+    """
+    known = (note.created_at, note.updated_at, note.validated_at)
+    return max((at for at in known if at is not None), default=note_date(note))
+
+
+def _activity(note: ScribeNote) -> str:
+    if note.state is NoteState.RETRACTED:
+        return "NULLIFY"  # withdrawn at the source: to be treated as though it had never been
+    return "CREATE" if note.amends is None else "UPDATE"
+
+
+def _agents(note: ScribeNote, options: BuildOptions) -> list[dict[str, Any]]:
+    listed = [
+        {**_agent("author", scribe_device(note.provider, options.base_uri)), "role": [artificial_intelligence()]},
+        *(_agent("verifier", signature["party"]) for signature in attester(note)),
+        _agent("assembler", assembler_device(options)),
+    ]
+    keeper = custodian(options)
+    return [present({**agent, "onBehalfOf": keeper}) for agent in listed]
+
+
+def _agent(kind: str, who: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": _concept("http://terminology.hl7.org/CodeSystem/provenance-participant-type", kind),
+        "who": who,
+    }
+
+
+def _entities(note: ScribeNote, options: BuildOptions) -> list[dict[str, Any]]:
+    """What this version was made from: the provider's record, what was said, the version it changes."""
+    own = f"{options.base_uri.rstrip('/')}/sid/{quote(note.provider, safe='')}/{quote(note.account, safe='')}"
+    product = PRODUCTS.get(note.provider, note.provider)
+    record = identifier(Identifier(f"{own}/record/{quote(note.stream, safe='')}", note.source_id))
+    listed = [("derivation", {"identifier": record, "display": f"{product}: record"})] if record else []
+    if note.transcript:
+        transcript = {"system": f"{own}/transcript", "value": str(note.note_id)}
+        listed.append(("source", {"type": "DocumentReference", "identifier": transcript, "display": "Transcript"}))
+    if note.amends is not None:
+        listed.append(("revision", _document(note, note.amends)))
+    return [{"role": role, "what": what} for role, what in listed]
+
+
+def _document(note: ScribeNote, version: str) -> dict[str, Any]:
+    """The DocumentReference of one version of the note, as a reference."""
+    return {
+        "type": "DocumentReference",
+        "identifier": {"system": VERSION_SYSTEM, "value": version_identifier(note.note_id, version)},
+    }
+
+
+def _concept(system: str, code: str) -> dict[str, Any]:
+    return {"coding": [{"system": system, "code": code}]}
