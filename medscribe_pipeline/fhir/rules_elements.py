@@ -225,8 +225,9 @@ def _attachment(node: dict[str, Any], path: str) -> Iterator[Finding]:
 
 
 def _reference(node: dict[str, Any], path: str, targets: frozenset[str]) -> Iterator[Finding]:
-    if not node.keys() & {"reference", "identifier", "display"}:
-        yield Finding("ref-2", path)  # R4 says it in words; the key is the one R5 gave it
+    # R4 says it in words; key and exception are those R5 wrote down: an extension may say why there is no value.
+    if not node.keys() & {"reference", "identifier", "display", "extension"}:
+        yield Finding("ref-2", path)
     literal, kind = node.get("reference"), node.get("type")
     kinds = {kind} if isinstance(kind, str) else set()
     if isinstance(literal, str):

@@ -243,7 +243,7 @@ def test_document_reference_of_a_validated_note(note: ScribeNote) -> None:
 
     attachment = document["content"][0]["attachment"]
     text = attachment_text(document)
-    same = ("meta", "language", "type", "category", "subject", "author")
+    same = ("language", "type", "category", "subject", "author")
     assert {name: document[name] for name in same} == {name: documents.composition[name] for name in same}
     assert document["masterIdentifier"] == {
         "system": "urn:ietf:rfc:3986",
@@ -331,7 +331,9 @@ def test_author_is_the_scribe_when_no_clinician_is_known(note: ScribeNote) -> No
 
 
 def test_clinician_known_by_name_only(note: ScribeNote) -> None:
-    named = replace(note, visit=Visit(practitioner=Practitioner(display="Dr Exemple")), validated_at=None)
+    named = replace(
+        note, visit=Visit(practitioner=Practitioner(display="Dr Exemple")), validated_at=None, attested=True
+    )
 
     composition = build_documents(named, options()).composition
 
