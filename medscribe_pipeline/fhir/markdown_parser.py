@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 
 __all__ = ["parse"]
 
-DEEPEST = 40
+DEEPEST = 32
 """Block levels that open a list; a list in a list takes two."""
 
 # The parser drops blocks beyond its own limit, so none may come near it. Inline, beyond it, `[` is text.
-_MAX_NESTING = 60
+_MAX_NESTING = 40
 
 _ADDRESS = re.compile(r"(?:https?|ftp|file|data|javascript|mailto|tel):", re.IGNORECASE)
 _WITHOUT = ["blockquote", "code", "html_block", "html_inline", "lheading", "reference"]

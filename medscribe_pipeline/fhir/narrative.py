@@ -24,7 +24,7 @@ __all__ = ["XHTML", "clean_text", "is_blank", "plain_text", "to_xhtml"]
 XHTML = "http://www.w3.org/1999/xhtml"
 """Namespace of every narrative."""
 
-LONGEST_MARKDOWN = 100_000
+LONGEST_MARKDOWN = 50_000
 """Characters of a text that is read as Markdown; a longer one, which no section of a note is, shows as it stands.
 Some texts made to be slow cost the parser more than their length."""
 
