@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from medscribe_pipeline import __version__
+from medscribe_pipeline.fhir.renderings import require
 from medscribe_pipeline.fhir.sections import Mapping, load_mapping
 from medscribe_pipeline.notes import Identifier, content_hash
 
@@ -48,8 +49,9 @@ class BuildOptions:
         """Reads the options off the settings.
 
         Raises:
-            ConfigError: The mapping file of the user cannot be used.
+            ConfigError: The mapping file of the user cannot be used, or a rendering needs an extra that is missing.
         """
+        require(settings.renderings)
         custodian = None
         if settings.custodian_system and settings.custodian_id:
             custodian = Identifier(settings.custodian_system, settings.custodian_id)
