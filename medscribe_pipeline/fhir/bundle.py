@@ -179,7 +179,8 @@ def _linked(node: Any, links: dict[_Key, dict[str, str]]) -> Any:
         return [_linked(item, links) for item in node]
     if not isinstance(node, dict):
         return node
-    if isinstance(node.get("type"), str) and (link := links.get(_key(node))):
+    stored = "reference" not in node and isinstance(node.get("type"), str)
+    if stored and (link := links.get(_key(node))):
         return present({**link, "display": node.get("display")})
     return {name: _linked(value, links) for name, value in node.items()}
 

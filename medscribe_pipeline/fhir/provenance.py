@@ -26,7 +26,9 @@ from medscribe_pipeline.fhir.elements import (
     present,
     version_identifier,
 )
+from medscribe_pipeline.fhir.narrative import is_blank
 from medscribe_pipeline.fhir.people import attester, custodian, scribe_device
+from medscribe_pipeline.fhir.transcript import transcript_identifier
 from medscribe_pipeline.notes import Identifier, NoteState
 
 if TYPE_CHECKING:
@@ -107,9 +109,9 @@ def _entities(note: ScribeNote, options: BuildOptions) -> list[dict[str, Any]]:
     product = PRODUCTS.get(note.provider, note.provider)
     record = identifier(Identifier(f"{own}/record/{quote(note.stream, safe='')}", note.source_id))
     listed = [("derivation", {"identifier": record, "display": f"{product}: record"})] if record else []
-    if note.transcript:
-        transcript = {"system": f"{own}/transcript", "value": str(note.note_id)}
-        listed.append(("source", {"type": "DocumentReference", "identifier": transcript, "display": "Transcript"}))
+    if options.transcripts and any(not is_blank(turn.text) for turn in note.transcript):
+        spoken = transcript_identifier(options.base_uri, note.provider, note.account, note.note_id)
+        listed.append(("source", {"type": "DocumentReference", "identifier": spoken, "display": "Transcript"}))
     if note.amends is not None:
         listed.append(("revision", _document(note, note.amends)))
     return [{"role": role, "what": what} for role, what in listed]
