@@ -4,9 +4,11 @@ from datetime import timedelta
 
 import dagster as dg
 
-from assets.days import NOTES
+from assets.days import COMPOSITIONS, NOTES
 from assets.sources import source_key
 from assets.work import INBOX, JOBS, working
+from medscribe_pipeline.fhir import BuildOptions
+from medscribe_pipeline.fhir.coverage import Treatment, read_coverage
 from medscribe_pipeline.providers.inbox import GIVE_UP_AFTER
 from medscribe_pipeline.providers.inbox_store import open_events, waiting_since
 from medscribe_pipeline.providers.jobs import Ledger
@@ -47,6 +49,19 @@ def landed_is_accounted_for(warehouse: WarehouseResource) -> dg.AssetCheckResult
             "landed": sum(balance.landed for balance in balances),
             "wrong_days": ", ".join(balance.day.isoformat() for balance in wrong[:SHOWN]) or "none",
         },
+    )
+
+
+@dg.asset_check(asset=COMPOSITIONS, description="The mapping knows every section key that was seen.")
+def known_section_keys(warehouse: WarehouseResource) -> dg.AssetCheckResult:
+    """Warns of keys without a row: their sections are sent as they came, with the own code only."""
+    with failures_told():
+        covered = read_coverage(warehouse.warehouse, BuildOptions.of(warehouse.settings.fhir).mapping)
+    unknown = sorted({row.key or "" for row in covered.shown() if row.codes.treatment is Treatment.UNKNOWN})
+    return dg.AssetCheckResult(
+        passed=not unknown,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"keys_unknown": covered.keys_unknown, "keys": ", ".join(unknown[:SHOWN]) or "none"},
     )
 
 
@@ -93,4 +108,4 @@ def every_event_is_heeded(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     )
 
 
-CHECKS = [no_duplicate_keys, no_orphans, landed_is_accounted_for]
+CHECKS = [no_duplicate_keys, no_orphans, landed_is_accounted_for, known_section_keys]

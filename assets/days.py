@@ -9,7 +9,10 @@ from assets.partitions import backfill_policy, days_of, visit_days
 from assets.sources import source_keys
 from assets.work import work_keys
 from medscribe_pipeline.ehr.delivery import DeliveryReport, deliver_day
+from medscribe_pipeline.fhir import BuildOptions
 from medscribe_pipeline.fhir.build import DocumentsReport, build_day, mapping_version
+from medscribe_pipeline.fhir.coverage import Coverage, read_coverage
+from medscribe_pipeline.fhir.synthetic import synthetic_markdown
 from medscribe_pipeline.notes import NoteState
 from medscribe_pipeline.pipeline import finish_day
 from medscribe_pipeline.providers.build import NotesReport, build_notes, mapping_fingerprint
@@ -24,7 +27,19 @@ DOCUMENT_REFERENCES = "fhir_document_references"
 DELIVERIES = "ehr_deliveries"
 
 OWNERS = ["team:data-engineering"]
-Metadata = dict[str, str | int | float]
+Metadata = dict[str, str | int | float | dg.TableMetadataValue]
+
+COVERAGE_COLUMNS = dg.TableSchema(
+    [
+        dg.TableColumn("provider"),
+        dg.TableColumn("key", description="`other`: what does not look like a key, or is rare; `-`: none."),
+        dg.TableColumn("treatment", description="loinc, own_code, unknown, or no_key."),
+        dg.TableColumn("loinc", description="LOINC code of the section."),
+        dg.TableColumn("fit", description="How well LOINC says what the key says; see docs/mapping.md."),
+        dg.TableColumn("notes", "int"),
+        dg.TableColumn("sections", "int"),
+    ]
+)
 
 
 def day_assets(settings: Settings) -> list[dg.AssetsDefinition]:
@@ -62,7 +77,9 @@ def _notes_asset(settings: Settings) -> dg.AssetsDefinition:
 
 
 def _documents_asset(settings: Settings) -> dg.AssetsDefinition:
-    def spec(name: str, kind: str) -> dg.AssetSpec:
+    options = BuildOptions.of(settings.fhir)
+
+    def spec(name: str, kind: str, **metadata: dg.MetadataValue) -> dg.AssetSpec:
         return dg.AssetSpec(
             name,
             deps=[NOTES],
@@ -72,10 +89,13 @@ def _documents_asset(settings: Settings) -> dg.AssetsDefinition:
             tags={"phi": "true"},
             code_version=mapping_version(settings),
             description=f"FHIR R4 {kind} of each note of a visit day, checked by fhir.resources and our own rules.",
+            metadata=metadata,
         )
 
+    preview = dg.MetadataValue.md(synthetic_markdown(options))
+
     @dg.multi_asset(
-        specs=[spec(COMPOSITIONS, "Composition"), spec(DOCUMENT_REFERENCES, "DocumentReference")],
+        specs=[spec(COMPOSITIONS, "Composition", preview=preview), spec(DOCUMENT_REFERENCES, "DocumentReference")],
         name="fhir_documents",
         partitions_def=visit_days(settings),
         backfill_policy=backfill_policy(settings),
@@ -98,6 +118,10 @@ def _documents_asset(settings: Settings) -> dg.AssetsDefinition:
                     context.add_asset_metadata(
                         _documents_metadata(report, count), asset_key=key, partition_key=day.isoformat()
                     )
+                covered = read_coverage(warehouse.warehouse, options.mapping, day)
+                context.add_asset_metadata(
+                    _coverage_metadata(covered), asset_key=COMPOSITIONS, partition_key=day.isoformat()
+                )
         yield dg.MaterializeResult(asset_key=COMPOSITIONS)
         yield dg.MaterializeResult(asset_key=DOCUMENT_REFERENCES)
 
@@ -163,6 +187,29 @@ def _documents_metadata(report: DocumentsReport, count: int) -> Metadata:
         "without_why": _codes(report.without),
         "quarantined": report.quarantined.total(),
         "quarantined_why": _codes(report.quarantined),
+    }
+
+
+def _coverage_metadata(covered: Coverage) -> Metadata:
+    records = [
+        dg.TableRecord(
+            {
+                "provider": row.provider,
+                "key": row.key or "-",
+                "treatment": row.codes.treatment.value,
+                "loinc": row.codes.loinc or "-",
+                "fit": row.codes.fit or "-",
+                "notes": row.notes,
+                "sections": row.sections,
+            }
+        )
+        for row in covered.shown()
+    ]
+    return {
+        "keys_seen": covered.keys_seen,
+        "keys_mapped": covered.keys_mapped,
+        "keys_unknown": covered.keys_unknown,
+        "coverage": dg.MetadataValue.table(records, COVERAGE_COLUMNS),
     }
 
 

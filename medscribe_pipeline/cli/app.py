@@ -136,6 +136,30 @@ def show(
         render(found)
 
 
+@app.command()
+def preview(
+    note_id: Annotated[str, typer.Argument(help="Note id (UUID), or PROVIDER:SOURCE_ID.")],
+    out: Annotated[Path, typer.Option(help="HTML file to write. It holds the patient's text: mind where it lies.")],
+    transcript: Annotated[bool, typer.Option("--transcript", help="Also show what was said.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write one note as a page for a browser: what an EHR receives, with codes, status and delivery."""
+    from medscribe_pipeline.cli.output import console, print_json
+    from medscribe_pipeline.cli.preview import draw, write_private
+
+    settings = _settings()
+    with _warehouse(settings) as warehouse:
+        drawn = draw(settings, warehouse, note_id, transcript=transcript)
+    write_private(out, drawn.page, replace=force)
+    if as_json:
+        print_json({"out": str(out), **drawn.facts})
+        return
+    console.print(f"{out} written. {drawn.facts['delivery']}", markup=False, highlight=False, soft_wrap=True)
+    if unknown := drawn.facts["unknown_keys"]:
+        console.print(f"Section keys the mapping does not know: {', '.join(unknown)}.", markup=False, highlight=False)
+
+
 @visits_app.command("import")
 def import_visits(
     file: Annotated[Path, typer.Argument(help="CSV file with a header; see docs/visits.md.")],

@@ -17,7 +17,7 @@ from medscribe_pipeline.warehouse.tables import deliveries, fhir_documents, note
 if TYPE_CHECKING:
     from medscribe_pipeline.warehouse.store import Warehouse
 
-__all__ = ["describe", "render"]
+__all__ = ["describe", "find_note", "render"]
 
 IMPERSONAL = (
     *("resourceType", "id", "meta", "language", "identifier", "masterIdentifier", "status", "docStatus"),
@@ -40,13 +40,7 @@ def describe(warehouse: Warehouse, name: str, *, with_text: bool) -> dict[str, A
         ConfigError: There is no such note.
     """
     with warehouse.read() as connection:
-        note = connection.execute(
-            sa.select(notes).where(notes.c.account == warehouse.account, _named(name))
-        ).one_or_none()
-        if note is None:
-            raise ConfigError(
-                "There is no such note in this account; note ids are in the table `notes`", code="no_such_note"
-            )
+        note = find_note(connection, warehouse.account, name)
         sections = connection.execute(
             sa.select(note_sections).where(note_sections.c.note_id == note.note_id).order_by(note_sections.c.ordinal)
         ).all()
@@ -116,6 +110,29 @@ def describe(warehouse: Warehouse, name: str, *, with_text: bool) -> dict[str, A
             for row in sent
         ],
     }
+
+
+def find_note(connection: sa.Connection, account: str, name: str) -> sa.Row[Any]:
+    """The row of a note.
+
+    Args:
+        connection: An open transaction.
+        account: The account it must belong to.
+        name: Note id, or `provider:source_id`.
+
+    Raises:
+        ConfigError: There is no such note, or one record became several.
+    """
+    found = connection.execute(sa.select(notes).where(notes.c.account == account, _named(name)).limit(2)).all()
+    if len(found) > 1:
+        raise ConfigError(
+            "One record became several notes; take the id of one of them from the table `notes`", code="several_notes"
+        )
+    if not found:
+        raise ConfigError(
+            "There is no such note in this account; note ids are in the table `notes`", code="no_such_note"
+        )
+    return found[0]
 
 
 def _named(name: str) -> sa.ColumnElement[bool]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import dagster as dg
 import pytest
 
 from medscribe_pipeline.pipeline import due_days
@@ -11,8 +12,6 @@ from tests.assets.jobs import build, failures, reported, run, sync
 from tests.synced import CLOSED_PORT, DAYS, tables_of
 
 if TYPE_CHECKING:
-    import dagster as dg
-
     from tests.synced import Clinic
 
 STAGES = ("scribe_notes", "fhir_compositions", "fhir_document_references", "ehr_deliveries")
@@ -39,6 +38,7 @@ DOCUMENT_FACTS = {
     "quarantined",
     "quarantined_why",
 }
+COMPOSITION_FACTS = DOCUMENT_FACTS | {"keys_seen", "keys_mapped", "keys_unknown", "coverage"}
 DELIVERY_FACTS = {
     "dagster/row_count",
     "delivered",
@@ -69,8 +69,12 @@ def test_a_range_of_days_reports_each_day(empty_clinic: Clinic, instance: dg.Dag
     assert result.success
     assert set(figures) == {(name, day.isoformat()) for name in STAGES for day in DAYS}
     for (name, _), facts in figures.items():
-        expected = {"scribe_notes": NOTES_FACTS, "ehr_deliveries": DELIVERY_FACTS}.get(name, DOCUMENT_FACTS)
-        assert set(facts) - LATENCY == expected
+        expected = {
+            "scribe_notes": NOTES_FACTS,
+            "fhir_compositions": COMPOSITION_FACTS,
+            "ehr_deliveries": DELIVERY_FACTS,
+        }
+        assert set(facts) - LATENCY == expected.get(name, DOCUMENT_FACTS)
     assert due(empty_clinic) == []
 
 
@@ -97,6 +101,25 @@ def test_the_figures_of_a_day_are_those_of_the_warehouse(empty_clinic: Clinic, i
         assert figures["fhir_compositions", day]["dagster/row_count"] == compositions[day]
         assert figures["ehr_deliveries", day]["delivered"] == delivered.get(day, 0)
     assert sum(delivered.values()) > 0
+
+
+def test_a_day_shows_which_section_keys_the_mapping_covers(clinic: Clinic, instance: dg.DagsterInstance) -> None:
+    first = DAYS[0].isoformat()
+    of_day = "note_id IN (SELECT note_id FROM notes WHERE visit_day = ?)"
+    clinic.change(f"UPDATE note_sections SET key = 'said qxcanary' WHERE ordinal = 0 AND {of_day}", first)  # noqa: S608 - a constant
+    # Only the documents are built: mapping the notes again would put the keys back.
+    before = clinic.rows(f"SELECT key, count(*) FROM note_sections WHERE {of_day} GROUP BY 1", first)  # noqa: S608 - the same
+
+    keys = [dg.AssetKey("fhir_compositions"), dg.AssetKey("fhir_document_references")]
+    result = run(instance, "build_days", partition_key=first, asset_selection=keys)
+
+    facts = reported(result)["fhir_compositions", first]
+    rows = [record.data for record in facts["coverage"].records]
+    assert facts["keys_unknown"] == 1
+    assert facts["keys_seen"] == facts["keys_mapped"] + 1 == len([key for key, _ in before if key])
+    assert sum(row["sections"] for row in rows) == sum(number for _, number in before)
+    assert {row["key"] for row in rows if row["treatment"] == "unknown"} == {"other"}
+    assert "qxcanary" not in repr(instance.all_logs(result.run_id))
 
 
 def test_codes_say_why_most_frequent_first(clinic: Clinic, instance: dg.DagsterInstance) -> None:

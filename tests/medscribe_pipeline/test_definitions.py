@@ -89,6 +89,15 @@ def test_deps_follow_the_data(define: Callable[..., dg.Definitions]) -> None:
     }
 
 
+def test_the_compositions_show_the_mapping_on_a_synthetic_note(define: Callable[..., dg.Definitions]) -> None:
+    preview = specs(define(fhir={"profile": "fr"}))["fhir_compositions"].metadata["preview"]
+
+    assert isinstance(preview, dg.MarkdownMetadataValue)
+    assert "| Chief complaint | 10154-3 | exact | CHIEF_COMPLAINT |" in preview.value
+    assert "`11488-4`" in preview.value
+    assert "The note is synthetic." in preview.value
+
+
 def test_the_graph_explains_itself(define: Callable[..., dg.Definitions]) -> None:
     found = specs(define(**ALL, ehr=EHR))
 
@@ -176,6 +185,7 @@ def test_checks_run_with_the_build(define: Callable[..., dg.Definitions]) -> Non
         ("scribe_notes", "no_duplicate_keys"),
         ("scribe_notes", "no_orphans"),
         ("scribe_notes", "landed_is_accounted_for"),
+        ("fhir_compositions", "known_section_keys"),
     }
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.medscribe_pipeline.cli.conftest import Ran
     from tests.synced import Clinic
 
-COMMANDS = [("init",), ("sync",), ("status",), ("show",), ("visits", "import"), ("sandbox",), ("demo",)]
+COMMANDS = [("init",), ("sync",), ("status",), ("show",), ("preview",), ("visits", "import"), ("sandbox",), ("demo",)]
 HEAVY = ("dagster", "sqlalchemy", "alembic", "fhir", "httpx", "pydantic", "uvicorn", "starlette", "tenacity")
 
 

@@ -1,0 +1,135 @@
+"""`medscribe preview`: one note as a page for a browser, with its codes, its status and whether it goes out."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from medscribe_pipeline.cli.output import REASONS
+from medscribe_pipeline.cli.show import find_note
+from medscribe_pipeline.ehr import ledger
+from medscribe_pipeline.ehr.ledger import State
+from medscribe_pipeline.ehr.plan import hold_reason, load_facts
+from medscribe_pipeline.errors import ConfigError
+from medscribe_pipeline.fhir import BuildOptions, InvalidResource, build_documents, check
+from medscribe_pipeline.fhir.coverage import Treatment, codes_of, safe_key
+from medscribe_pipeline.fhir.preview import preview_html
+from medscribe_pipeline.warehouse.notes import read_notes
+from medscribe_pipeline.warehouse.tables import notes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from medscribe_pipeline.ehr.ledger import Entry
+    from medscribe_pipeline.ehr.plan import NoteFacts
+    from medscribe_pipeline.notes import NoteSection, ScribeNote
+    from medscribe_pipeline.settings import Settings
+    from medscribe_pipeline.warehouse.store import Warehouse
+
+__all__ = ["Preview", "draw", "write_private"]
+
+_STANDS = {
+    State.DELIVERED: "Delivered: this version is in the EHR.",
+    State.REJECTED: "Rejected: the EHR refused this version.",
+    State.CLAIMED: "Being sent at this moment.",
+    State.SENT: "Being sent at this moment.",
+    State.UNKNOWN: "Sent, and nobody knows yet whether it arrived.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A drawn note: the page, and what may be told of it on a terminal."""
+
+    page: str
+    facts: dict[str, Any]
+
+
+def draw(settings: Settings, warehouse: Warehouse, name: str, *, transcript: bool) -> Preview:
+    """Draws a note from the warehouse, built with the settings as they are now.
+
+    Args:
+        settings: The settings.
+        warehouse: The open warehouse.
+        name: Note id, or `provider:source_id`.
+        transcript: Whether to show what was said.
+
+    Raises:
+        ConfigError: There is no such note.
+        MedscribeError: It has no documents: it failed at its provider, is empty, or has no date.
+    """
+    options = BuildOptions.of(settings.fhir)
+    target = settings.ehr.target
+    with warehouse.read() as connection:
+        note_id: str = find_note(connection, warehouse.account, name).note_id
+        (mapped,) = read_notes(connection, [note_id], with_transcripts=transcript or options.transcripts)
+        facts = load_facts(connection, notes.c.note_id == note_id)[note_id]
+        listed = ledger.entries(connection, target, [note_id]).get(note_id, [])
+    note = mapped.note
+    delivery = _quarantined(note, options) or _delivery(facts, listed, enabled=settings.ehr.enabled)
+    page = preview_html(note, options, delivery=delivery, transcript=transcript)
+    keys = [section.key for section in _every(note.sections)]
+    unknown = {safe_key(key) for key in keys if codes_of(options.mapping, key).treatment is Treatment.UNKNOWN}
+    return Preview(
+        page,
+        {
+            "note_id": note_id,
+            "state": note.state.value,
+            "sections": len(keys),
+            "unknown_keys": sorted(unknown),
+            "delivery": delivery,
+        },
+    )
+
+
+def write_private(path: Path, text: str, *, replace: bool) -> None:
+    """Writes a file its owner alone may read, whole or not at all.
+
+    Raises:
+        ConfigError: There is such a file already and it is not to be replaced, or the folder cannot be written.
+    """
+    draft = path.parent / f".{path.name}.{os.getpid()}.tmp"
+    try:
+        if path.is_dir():
+            raise ConfigError("--out is a folder; name a file in it", code="preview_out")
+        if not replace and os.path.lexists(path):
+            raise ConfigError("There is a file at --out already; --force replaces it", code="preview_exists")
+        # With its permissions from the start: nobody else may open it while it is written.
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(text.encode())
+        draft.replace(path)
+    except OSError:
+        with suppress(OSError):
+            draft.unlink()
+        raise ConfigError("The file at --out cannot be written; choose another folder", code="preview_out") from None
+
+
+def _quarantined(note: ScribeNote, options: BuildOptions) -> str | None:
+    """What a check of the documents finds: such a note goes nowhere, whatever its state."""
+    try:
+        for resource in build_documents(note, options).resources().values():
+            check(resource)
+    except InvalidResource as error:
+        return f"Quarantined: a document breaks a rule of FHIR ({error.context['rules']})."
+    return None
+
+
+def _delivery(note: NoteFacts, listed: Sequence[Entry], *, enabled: bool) -> str:
+    """Whether the newest version goes out, by the rules of the delivery and by what its ledger says."""
+    own = next((entry for entry in listed if entry.key.version == note.version), None)
+    if own is not None and own.state in _STANDS:
+        return _STANDS[own.state]
+    others = [entry for entry in listed if entry.state in _STANDS and entry.state is not State.REJECTED]
+    reason = hold_reason(note, maybe_there=bool(others))
+    if reason is not None:
+        return f"Held: {REASONS.get(reason, reason)} ({reason})."
+    return "Goes out with the next delivery." if enabled else "Could go out; no EHR is configured."
+
+
+def _every(sections: Sequence[NoteSection]) -> Iterator[NoteSection]:
+    for section in sections:
+        yield section
+        yield from _every(section.sections)
