@@ -116,7 +116,7 @@ def context(note: ScribeNote, options: BuildOptions, *related: dict[str, Any]) -
         {
             "encounter": [encounter] if encounter else None,
             "period": period,
-            "practiceSetting": options.mapping.practice_setting(note.template, note.specialty),
+            "practiceSetting": options.mapping.practice_setting(note.template, note.specialty, note.language),
             "related": list(related),
         }
     )

@@ -1,4 +1,4 @@
-"""Codes of sections and documents: `sections.toml`, read once, checked, and looked up.
+"""Codes of sections, specialties and documents: the data files of this room, read once, checked, and looked up.
 
 A section is never dropped and never guessed at: the key its provider gave it is always there as a coding of the
 project's own CodeSystem, LOINC comes before it where LOINC has something, and an unknown key has no LOINC.
@@ -7,16 +7,16 @@ project's own CodeSystem, LOINC comes before it where LOINC has something, and a
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
-
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from typing import TYPE_CHECKING, Any
 
 from medscribe_pipeline.errors import ConfigError
+from medscribe_pipeline.fhir.mapping_file import built_in_rows, own_rows, read_own_file
+from medscribe_pipeline.fhir.mapping_rows import Codes, Document, Rows, Specialty, in_language, normal
 from medscribe_pipeline.fhir.narrative import clean_text
+from medscribe_pipeline.notes import content_hash
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,106 +32,13 @@ __all__ = [
 LOINC = "http://loinc.org"
 """Code system URI of LOINC."""
 
-DATA = (resources.files("medscribe_pipeline.fhir") / "sections.toml").read_bytes()
+DATA = tuple(
+    (resources.files("medscribe_pipeline.fhir") / name).read_bytes()
+    for name in ("sections.toml", "documents.toml", "titles.toml")
+)
 
 CODE_VERSION = 2
 """Raise it when the code of this room builds other documents from the same note and the same data."""
-
-
-def _loinc_code(code: str) -> str:
-    """Checks the mod 10 digit LOINC ends its codes with, which finds every mistyped digit."""
-    digits = [int(digit) for digit in code if digit != "-"]
-    doubled = (sum(divmod(2 * digit, 10)) for digit in digits[-2::-2])
-    if (sum(digits[::-2]) + sum(doubled)) % 10:
-        raise ValueError("check digit is wrong")
-    return code
-
-
-LoincCode = Annotated[str, Field(pattern=r"^[0-9]{1,6}-[0-9]$"), AfterValidator(_loinc_code)]
-
-
-class _Row(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
-
-
-class _Titles(_Row):
-    en: str = Field(min_length=1)
-    fr: str = Field(min_length=1)
-
-    def in_language(self, language: str | None) -> str:
-        """French for any French, English for everything else."""
-        return self.fr if (language or "").lower().partition("-")[0] == "fr" else self.en
-
-
-class _Section(_Row):
-    loinc: LoincCode | None = None
-    display: str | None = None
-    loinc_version: str | None = None
-    fit: Literal["exact", "good", "broad", "none"]
-    title: _Titles
-    source: str = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if (self.loinc is None) != (self.fit == "none"):
-            raise ValueError("fit is none exactly when there is no loinc")
-        if (self.display is None) != (self.loinc_version is None):
-            raise ValueError("display and loinc_version go together")
-        return self
-
-
-class _Codes(_Row):
-    us: LoincCode
-    fr: LoincCode
-    international: LoincCode
-
-
-class _Document(_Row):
-    kinds: list[str] = ["note"]
-    templates: list[str] = []
-    providers: list[str] = []
-    loinc: _Codes
-    title: _Titles
-    source: str = Field(min_length=1)
-
-    def matches(self, template: str | None, kind: str, provider: str) -> bool:
-        """Whether this row is about such a document; an empty list asks nothing."""
-        return (
-            (not self.kinds or kind in self.kinds)
-            and (not self.templates or (template or "").upper() in self.templates)
-            and (not self.providers or provider in self.providers)
-        )
-
-
-class _Rows(_Row):
-    sections: dict[Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")], _Section]
-    documents: list[_Document] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        last = self.documents[-1]
-        if last.kinds or last.templates or last.providers:
-            raise ValueError("the last row of documents matches everything")
-        return self
-
-
-def parse_mapping(data: bytes) -> _Rows:
-    """Reads and checks a mapping file.
-
-    Raises:
-        ConfigError: It is not TOML, or a row is wrong; `field_paths` says which.
-    """
-    try:
-        return _Rows.model_validate(tomllib.loads(data.decode()))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError):
-        raise ConfigError("The FHIR mapping file is not valid TOML in UTF-8.", code="fhir_mapping") from None
-    except ValidationError as error:
-        details = error.errors(include_input=False, include_url=False, include_context=False)
-        raise ConfigError(
-            "The FHIR mapping file has wrong rows.",
-            code="fhir_mapping",
-            field_paths=[".".join(str(part) for part in detail["loc"]) for detail in details],
-        ) from None
 
 
 def one_line(text: str | None) -> str | None:
@@ -148,21 +55,25 @@ class Mapping:
     """Codes and titles of sections and documents, looked up.
 
     Attributes:
-        rows: What the file says.
-        version: Version of data and code: documents built with another one are built again.
+        rows: What the files say.
+        version: Version of data and code, at most 40 characters: documents built with another one are built again.
     """
 
-    rows: _Rows
+    rows: Rows
     version: str
 
     def known_keys(self) -> frozenset[str]:
         """Every section key the mapping has a row for."""
         return frozenset(self.rows.sections)
 
+    def is_known(self, key: str | None) -> bool:
+        """Whether the mapping has a row for a section key, in any case."""
+        return self._section_key(key) in self.rows.sections
+
     def default_title(self, key: str | None, language: str | None) -> str | None:
         """Heading of a section the provider gave none, or `None` for a key the mapping does not know."""
-        section = self.rows.sections.get((key or "").upper())
-        return section.title.in_language(language) if section else None
+        section = self.rows.sections.get(self._section_key(key))
+        return in_language(section.title, language) if section else None
 
     def section_heading(self, key: str | None, title: str | None, language: str | None) -> str | None:
         """The heading a reader sees: the provider's own, else ours for the key, else the key itself."""
@@ -184,11 +95,10 @@ class Mapping:
         >>> default_mapping().section_coding("PLAN", "Suites", "fr", "https://example.org/fhir")["coding"][0]
         {'system': 'http://loinc.org', 'code': '18776-5'}
         """
-        code = one_line(key)
-        if code and code.upper() in self.rows.sections:
-            code = code.upper()
+        known = self._section_key(key)
+        section = self.rows.sections.get(known)
+        code = known if section else one_line(key)
         codings: list[dict[str, Any]] = []
-        section = self.rows.sections.get(code or "")
         if section and section.loinc:
             codings.append({"system": LOINC, "code": section.loinc})
             if section.display and section.loinc_version:
@@ -211,42 +121,73 @@ class Mapping:
             provider: `ScribeNote.provider`.
             profile: Country profile: `us`, `fr` or `international`. The same consultation has another LOINC code in
                 France than in the US.
-            specialty: `ScribeNote.specialty`.
+            specialty: `ScribeNote.specialty`; it counts where the template says nothing more special.
 
         Raises:
             ConfigError: There is no such profile.
         """
-        if profile not in _Codes.model_fields:
+        if profile not in Codes.model_fields:
             raise ConfigError("The FHIR profile must be us, fr or international.", code="fhir_profile")
-        row = self._document(template, kind, provider)
-        language = "fr" if profile == "fr" else "en"
+        row = self._document(template, kind, provider, specialty)
         return {
             "coding": [{"system": LOINC, "code": getattr(row.loinc, profile)}],
-            "text": row.title.in_language(language),
+            "text": in_language(row.title, "fr" if profile == "fr" else "en"),
         }
 
-    def document_title(self, template: str | None, kind: str, provider: str, language: str | None) -> str:
+    def document_title(
+        self, template: str | None, kind: str, provider: str, language: str | None, specialty: str | None = None
+    ) -> str:
         """Title of a document the provider gave none, in the language of the note."""
-        return self._document(template, kind, provider).title.in_language(language)
+        return in_language(self._document(template, kind, provider, specialty).title, language)
 
-    def practice_setting(self, template: str | None, specialty: str | None) -> dict[str, Any] | None:
-        """The CodeableConcept of `context.practiceSetting`, or `None` where neither template nor specialty says one."""
-        return None
+    def practice_setting(
+        self, template: str | None, specialty: str | None, language: str | None = None
+    ) -> dict[str, Any] | None:
+        """The CodeableConcept of `context.practiceSetting`, or `None` where neither template nor specialty says one.
 
-    def _document(self, template: str | None, kind: str, provider: str) -> _Document:
-        return next(row for row in self.rows.documents if row.matches(template, kind, provider))
+        What the visit says comes before what its template implies. A specialty the mapping does not know is there as
+        it was written, without a code.
+
+        >>> default_mapping().practice_setting("DIET", "cardiology")
+        {'coding': [{'system': 'http://snomed.info/sct', 'code': '394579002'}], 'text': 'Cardiology'}
+        """
+        said = one_line(specialty)
+        row = self.rows.specialties.get(normal(said)) if said else self._implied(template)
+        if row is None:
+            return {"text": said} if said else None
+        return {"coding": [{"system": row.system, "code": row.code}], "text": in_language(row.title, language)}
+
+    def _section_key(self, key: str | None) -> str:
+        return (one_line(key) or "").upper()
+
+    def _implied(self, template: str | None) -> Specialty | None:
+        name = (template or "").upper()
+        return next((row for row in self.rows.specialties.values() if name in row.templates), None)
+
+    def _document(self, template: str | None, kind: str, provider: str, specialty: str | None) -> Document:
+        return next(row for row in self.rows.documents if row.matches(template, kind, provider, specialty))
 
 
 @cache
 def default_mapping() -> Mapping:
     """The mapping of this project alone."""
-    return Mapping(parse_mapping(DATA), f"{CODE_VERSION}-{hashlib.sha256(DATA).hexdigest()[:12]}")
+    return Mapping(built_in_rows(*DATA), f"{CODE_VERSION}-{hashlib.sha256(b''.join(DATA)).hexdigest()[:12]}")
 
 
 def load_mapping(path: Path | None) -> Mapping:
-    """The mapping with a file of the user's own before it.
+    """The mapping with a file of the user's own laid over it.
+
+    The file is read every time, so that a change counts from the next build on; unchanged content is not parsed again.
 
     Raises:
-        ConfigError: The file cannot be read, or a row is wrong.
+        ConfigError: Code `fhir_mapping`: the file cannot be read, or a row is wrong.
     """
-    return default_mapping()
+    return default_mapping() if path is None else _with_own(path.name, read_own_file(path))
+
+
+@lru_cache(maxsize=8)
+def _with_own(name: str, data: bytes) -> Mapping:
+    ours = default_mapping()
+    rows = own_rows(name, data, ours.rows)
+    # Of what it says, not of its bytes: comments and order change no document.
+    return Mapping(rows, f"{ours.version}-{content_hash(rows.model_dump())[:12]}")

@@ -36,7 +36,9 @@ _PROVENANCE_LINE = {
 
 def document_title(note: ScribeNote, mapping: Mapping) -> str:
     """Title of the document: the provider's own, else ours for its type, in the language of the note."""
-    return one_line(note.title) or mapping.document_title(note.template, note.kind, note.provider, note.language)
+    return one_line(note.title) or mapping.document_title(
+        note.template, note.kind, note.provider, note.language, note.specialty
+    )
 
 
 def has_text(section: NoteSection) -> bool:

@@ -24,7 +24,9 @@ MENTAL_HEALTH_HISTORY PAST_MEDICAL_HISTORY PAST_OBSTETRIC_HISTORY PAST_SURGICAL_
 PRESCRIPTION PSYCHOLOGY_HISTORY_OF_COMPLAINT SOAP_ASSESSMENT SOAP_OBJECTIVE SOAP_PLAN SOAP_SUBJECTIVE SOCIAL_HISTORY
 VITALS WELL_CHILD_CARE
 """
-KEYS = frozenset(KEY_NAMES.split())
+# Headings of free text whose key no provider sends as such.
+OTHER_KEYS = frozenset({"GOALS", "PATIENT_INSTRUCTIONS", "PROBLEM_LIST", "REVIEW_OF_SYSTEMS"})
+KEYS = frozenset(KEY_NAMES.split()) | OTHER_KEYS
 
 SMALL = """
 lead_ins = ["following"]
@@ -100,7 +102,10 @@ def test_the_shipped_file_covers_every_key_and_no_other() -> None:
         ("Facteurs de risque cardio-vasculaire", "CARDIOVASCULAR_RISKS"),
         ("Habitudes alimentaires", "DIET_HABITS"),
         ("Subjective", "SOAP_SUBJECTIVE"),
-        ("Review of systems", None),
+        ("Review of systems", "REVIEW_OF_SYSTEMS"),
+        ("Consignes", "PATIENT_INSTRUCTIONS"),
+        ("Objectifs", "GOALS"),
+        ("Consent", None),
         ("Traitement", None),  # current or prescribed: not ours to guess
     ],
 )
