@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -107,13 +107,9 @@ def _known_provider(name: str) -> str:
     return name
 
 
-def _every_profile(codes: Any) -> Any:
-    """One code alone is meant for every profile, and a profile without one has that of `international`."""
-    if isinstance(codes, str):
-        codes = {"international": codes}
-    if isinstance(codes, dict) and "international" in codes:
-        return {**dict.fromkeys(get_args(Profile), codes["international"]), **codes}
-    return codes
+def _for_every_profile(codes: Any) -> Any:
+    """One code alone is meant for every profile."""
+    return {"international": codes} if isinstance(codes, str) else codes
 
 
 LoincCode = Annotated[str, AfterValidator(_loinc_code)]
@@ -179,11 +175,15 @@ class Specialty(_Titled):
 
 
 class Codes(Row):
-    """LOINC code of a document type in each country profile."""
+    """LOINC code of a document type in each country profile; the international one where a country has none."""
 
-    us: LoincCode
-    fr: LoincCode
+    us: LoincCode | None = None
+    fr: LoincCode | None = None
     international: LoincCode
+
+    def of(self, profile: str) -> str:
+        """The code in a profile."""
+        return getattr(self, profile) or self.international
 
 
 class Document(_Titled):
@@ -193,7 +193,7 @@ class Document(_Titled):
     templates: list[Upper] = []
     specialties: list[_Specialty] = []
     providers: list[_Provider] = []
-    loinc: Annotated[Codes, BeforeValidator(_every_profile)]
+    loinc: Annotated[Codes, BeforeValidator(_for_every_profile)]
 
     @property
     def matches_all(self) -> bool:

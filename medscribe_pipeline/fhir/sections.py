@@ -130,7 +130,7 @@ class Mapping:
             raise ConfigError("The FHIR profile must be us, fr or international.", code="fhir_profile")
         row = self._document(template, kind, provider, specialty)
         return {
-            "coding": [{"system": LOINC, "code": getattr(row.loinc, profile)}],
+            "coding": [{"system": LOINC, "code": row.loinc.of(profile)}],
             "text": in_language(row.title, "fr" if profile == "fr" else "en"),
         }
 
