@@ -6,6 +6,7 @@ documentation. Secrets are `SecretStr`; nothing here ever prints a value, only t
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from pathlib import Path
 from typing import Literal
@@ -22,9 +23,10 @@ from medscribe_pipeline.settings.base import (
     ProviderSettings,
     model_config_for,
 )
+from medscribe_pipeline.settings.ehr import EHR_PREFIX, EhrSettings
 from medscribe_pipeline.settings.fhir import FhirSettings
 from medscribe_pipeline.settings.providers import AskaraSettings, AudioScribeSettings, IntronSettings, NablaSettings
-from medscribe_pipeline.settings.services import EhrSettings, ReceiverSettings
+from medscribe_pipeline.settings.services import ReceiverSettings
 
 __all__ = [
     "AskaraSettings",
@@ -78,6 +80,15 @@ class Settings(BaseSettings):
     intron: IntronSettings = Field(default_factory=IntronSettings, exclude=True)
     fhir: FhirSettings = Field(default_factory=FhirSettings, exclude=True)
     ehr: EhrSettings = Field(default_factory=EhrSettings, exclude=True)
+    ehr_more_targets: tuple[str, ...] = Field(
+        (),
+        description="Names of further FHIR servers to deliver to, as a JSON list; the settings of `store` are "
+        "`MEDSCRIBE_EHR_STORE_BASE_URL` and so on.",
+    )
+    more_targets: tuple[EhrSettings, ...] = Field(
+        default_factory=lambda data: tuple(EhrSettings.named(name) for name in data.get("ehr_more_targets", ())),
+        exclude=True,
+    )
     receiver: ReceiverSettings = Field(default_factory=ReceiverSettings, exclude=True)
 
     @field_validator("timezone")
@@ -89,10 +100,24 @@ class Settings(BaseSettings):
             raise ValueError("is not an IANA time zone such as Europe/Paris") from None
         return value
 
+    @field_validator("ehr_more_targets")
+    @classmethod
+    def _names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name) for name in names):
+            raise ValueError("must be names of letters, digits, '.', '_' and '-'")
+        if len({name.upper() for name in names}) < len(names):
+            raise ValueError("names a target twice")
+        return names
+
     @field_validator("home")
     @classmethod
     def _absolute_home(cls, value: Path) -> Path:
         return value.expanduser().absolute()
+
+    @property
+    def targets(self) -> dict[str, EhrSettings]:
+        """The FHIR servers we deliver to, by name, `ehr` first; those without a base URL are left out."""
+        return {each.target: each for each in (self.ehr, *self.more_targets) if each.enabled}
 
     @property
     def zone(self) -> ZoneInfo:
@@ -152,6 +177,8 @@ def _as_config_error(error: ValidationError) -> ConfigError:
     known: tuple[type[BaseSettings], ...] = (Settings, *_groups())
     classes = {each.__name__: each for each in known}
     prefix = str(classes[error.title].model_config.get("env_prefix", PREFIX)) if error.title in classes else PREFIX
+    if error.title.startswith(EHR_PREFIX):
+        prefix = error.title
     problems = []
     for detail in error.errors(include_input=False, include_url=False, include_context=False):
         # Indices name an entry of a list, and no variable.

@@ -346,6 +346,21 @@ deliveries = sa.Table(
     comment="The delivery ledger: one row for each version of each document and target.",
 )
 
+ehr_references = sa.Table(
+    "ehr_references",
+    metadata,
+    sa.Column("target", NAME, primary_key=True),
+    sa.Column("kind", NAME, primary_key=True, comment="Patient, Practitioner or Encounter."),
+    sa.Column("system", KEY, primary_key=True),
+    sa.Column("value", KEY, primary_key=True),
+    sa.Column("account", NAME, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False, comment="found, missing or ambiguous."),
+    sa.Column("server_id", NAME, comment="Logical id on the target, when found."),
+    sa.Column("origin", sa.String(16), nullable=False, comment="search, or link: entered by a person."),
+    sa.Column("looked_at", UtcDateTime, nullable=False),
+    comment="Who and where of our notes on each target.",
+)
+
 quarantine = sa.Table(
     "quarantine",
     metadata,
