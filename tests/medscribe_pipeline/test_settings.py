@@ -324,3 +324,40 @@ def test_any_value_is_taken_or_refused_with_the_name_of_its_variable(
         return
     assert "MEDSCRIBE_" in text
     assert len(value) < 8 or value not in text
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("MEDSCRIBE_EHR_MORE_TARGETS", "store", 'MEDSCRIBE_EHR_MORE_TARGETS: must be a JSON list such as ["a", "b"]'),
+        ("MEDSCRIBE_FHIR_RENDERINGS", "pdf", 'MEDSCRIBE_FHIR_RENDERINGS: must be a JSON list such as ["a", "b"]'),
+        ("MEDSCRIBE_EHR_MORE_TARGETS", '["a b"]', "MEDSCRIBE_EHR_MORE_TARGETS: must be names of letters"),
+        ("MEDSCRIBE_EHR_MORE_TARGETS", '["a", "A"]', "MEDSCRIBE_EHR_MORE_TARGETS: names a target twice"),
+    ],
+)
+def test_a_wrong_list_names_its_variable(
+    clean_environment: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, told: str
+) -> None:
+    assert clean_environment
+    monkeypatch.setenv(variable, value)
+
+    with pytest.raises(ConfigError) as caught:
+        Settings.load()
+
+    assert told in str(caught.value)
+
+
+def test_further_targets_have_variables_of_their_own(clean_environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert clean_environment
+    monkeypatch.setenv("MEDSCRIBE_EHR_MORE_TARGETS", '["store-1", "unused"]')
+    monkeypatch.setenv("MEDSCRIBE_EHR_STORE_1_BASE_URL", "https://store.example/fhir")
+    monkeypatch.setenv("MEDSCRIBE_EHR_STORE_1_KIND", "hapi")
+
+    targets = Settings.load().targets
+
+    assert {name: (each.base_url, each.kind) for name, each in targets.items()} == {
+        "store-1": ("https://store.example/fhir", "hapi")
+    }
+    monkeypatch.setenv("MEDSCRIBE_EHR_STORE_1_KIND", "abacus")
+    with pytest.raises(ConfigError, match="MEDSCRIBE_EHR_STORE_1_KIND: "):
+        Settings.load()
