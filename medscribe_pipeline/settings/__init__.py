@@ -165,10 +165,12 @@ def _groups() -> tuple[type[BaseSettings], ...]:
 
 def _unreadable(field: str) -> str:
     """What is wrong with a variable whose text is no JSON where it has to be."""
-    if field in Settings.model_fields:
+    known = Settings.model_fields.get(field)
+    if known is not None and known.exclude:
         name = f"{PREFIX}{field.upper()}"
         return f"{name}: is no setting; set the variables that begin with {name}_"
-    prefix = next((each.model_config.get("env_prefix") for each in _groups() if field in each.model_fields), PREFIX)
+    own = _groups() if known is None else ()
+    prefix = next((each.model_config.get("env_prefix") for each in own if field in each.model_fields), PREFIX)
     return f"{prefix}{field.upper()}: must be JSON"
 
 
