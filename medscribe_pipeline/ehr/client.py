@@ -18,11 +18,11 @@ from medscribe_pipeline.errors import ConfigError, MedscribeError, ProviderContr
 from medscribe_pipeline.providers.http import Refused, Unsettled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from medscribe_pipeline.providers.http import HttpClient
 
-__all__ = ["EntryOutcome", "FhirClient", "Found", "carries", "outcome_codes", "provably_unsent"]
+__all__ = ["EntryOutcome", "FhirClient", "Found", "Page", "carries", "outcome_codes", "provably_unsent"]
 
 _FHIR_JSON = "application/fhir+json"
 _HEADERS = {"Accept": _FHIR_JSON, "Content-Type": _FHIR_JSON}
@@ -51,6 +51,14 @@ class Found:
     id: str
     etag: str | None
     resource: dict[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The first page of a search, and whether the server has more than that."""
+
+    found: list[Found]
+    more: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +148,31 @@ class FhirClient:
                 raise _no_searchset(answer.status)
             found.append(known)
         return found
+
+    def query(self, kind: str, params: Sequence[tuple[str, str]]) -> Page:
+        """The first page of a search by any parameters; whether the resources are what was asked for is not looked at.
+
+        Raises:
+            ProviderContractError: `search`: the answer is no searchset, or holds resources of another type.
+            Refused, Retriable, ConfigError: As the HTTP client.
+        """
+        answer = self._http.request("GET", kind, params=params, headers=_FRESH, repeat=True)
+        bundle = answer.body
+        if not isinstance(bundle, dict) or bundle.get("resourceType") != "Bundle":
+            raise _no_searchset(answer.status)
+        found = []
+        for entry in _dicts(bundle.get("entry")):
+            resource = entry.get("resource")
+            if isinstance(resource, dict) and resource.get("resourceType") == "OperationOutcome":
+                continue
+            known = _found(resource) if isinstance(resource, dict) and resource.get("resourceType") == kind else None
+            if known is None:
+                raise _no_searchset(answer.status)
+            found.append(known)
+        total = bundle.get("total")
+        all_there = isinstance(total, int) and total <= len(found)
+        more = any(link.get("relation") == "next" for link in _dicts(bundle.get("link"))) and not all_there
+        return Page(found, more)
 
     def read(self, kind: str, server_id: str) -> Found | None:
         """The resource with that logical id; `None` when the server has none (any more)."""
