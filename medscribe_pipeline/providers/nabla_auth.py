@@ -6,29 +6,27 @@ An assertion is good for one request. One whose answer was lost is not sent agai
 
 from __future__ import annotations
 
-import stat
 import threading
 import time
 import uuid
-import warnings
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self
+from datetime import timedelta
+from typing import TYPE_CHECKING, Self
 
 from joserfc import jwt
-from joserfc.errors import InvalidKeyTypeError, SecurityWarning
 from joserfc.jwk import RSAKey
 
-from medscribe_pipeline.errors import ConfigError, ProviderContractError, Retriable
+from medscribe_pipeline.errors import ConfigError, Retriable
+from medscribe_pipeline.providers.access_tokens import AccessToken, read_token
 from medscribe_pipeline.providers.budget import Clock, SystemClock
-from medscribe_pipeline.providers.credentials import is_token
 from medscribe_pipeline.providers.http import CredentialsError, HttpClient, Refused, Unsettled
+from medscribe_pipeline.providers.key_files import KeyFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from datetime import datetime
     from pathlib import Path
 
-    from medscribe_pipeline.providers.answers import Answer
+    from medscribe_pipeline.providers.key_files import SigningKey
     from medscribe_pipeline.settings import NablaSettings
 
 __all__ = ["ClientAssertionAuth", "load_private_key"]
@@ -40,25 +38,6 @@ _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _ASSERTION_LIFE_S = 300
 """The vendor takes assertions that end up to five minutes ahead; the most leaves room for a clock that is off."""
 _MARGIN = timedelta(seconds=60)
-_DEFAULT_LIFE_S = 3600.0
-_LONGEST_LIFE_S = 86_400.0
-_MAX_KEY_BYTES = 65_536
-_MIN_KEY_BITS = 2048
-
-
-@dataclass(frozen=True, slots=True)
-class _Token:
-    value: str = field(repr=False)
-    issued_at: datetime
-    expires_at: datetime
-
-    @property
-    def header(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.value}"}
-
-    def is_fresh(self, now: datetime) -> bool:
-        # Half the life of a token that lives shorter than two margins: else each request would ask for another.
-        return now < self.expires_at - min(_MARGIN, (self.expires_at - self.issued_at) / 2)
 
 
 class ClientAssertionAuth:
@@ -97,7 +76,7 @@ class ClientAssertionAuth:
         self._headers = dict(headers or {})
         self._clock = clock or SystemClock()
         self._lock = threading.Lock()
-        self._token: _Token | None = None
+        self._token: AccessToken | None = None
         self._http = HttpClient(_CLIENT, token_url, settings, clock=self._clock, sleep=sleep, stop=stop)
 
     def __enter__(self) -> Self:
@@ -121,7 +100,7 @@ class ClientAssertionAuth:
             ProviderContractError: It answered something that holds no token (`token_answer`).
         """
         with self._lock:
-            if self._token is None or not self._token.is_fresh(self._clock.now()):
+            if self._token is None or not _is_fresh(self._token, self._clock.now()):
                 self._token = self._obtain()
             return self._token.header
 
@@ -149,7 +128,7 @@ class ClientAssertionAuth:
         }
         return jwt.encode(header, claims, self._key, algorithms=["RS256"])
 
-    def _obtain(self) -> _Token:
+    def _obtain(self) -> AccessToken:
         body = {
             "grant_type": "client_credentials",
             "client_assertion_type": _ASSERTION_TYPE,
@@ -161,7 +140,7 @@ class ClientAssertionAuth:
             answer = self._http.request(
                 "POST", "", json=body, headers=self._headers, repeat=False, throttle_is_refusal=True
             )
-            return _token_of(answer)
+            return read_token(answer, _CLIENT)
         except Unsettled as error:
             # For the caller's own request this means: surely not sent.
             failure = Retriable(
@@ -192,80 +171,16 @@ def _refusal(error: CredentialsError | Refused) -> ConfigError:
     )
 
 
-def _token_of(answer: Answer) -> _Token:
-    body: dict[str, Any] = answer.body if isinstance(answer.body, dict) else {}
-    value = body.get("access_token")
-    if not is_token(value):
-        raise ProviderContractError(
-            "The token endpoint answered something that holds no usable token.",
-            code="token_answer",
-            status=answer.status,
-            field_paths=("access_token",),
-            context={"client": _CLIENT},
-        )
-    life = timedelta(seconds=_life_s(body.get("expires_in")))
-    return _Token(value=str(value), issued_at=answer.sent_at, expires_at=answer.sent_at + life)
+def _is_fresh(token: AccessToken, now: datetime) -> bool:
+    # Half the life of a token that lives shorter than two margins: else each request would ask for another.
+    return now < token.expires_at - min(_MARGIN, (token.expires_at - token.issued_at) / 2)
 
 
-def _life_s(value: object) -> float:
-    """`expires_in` in seconds; an hour where it is missing or makes no sense, a day at most."""
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        value = float(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        return _DEFAULT_LIFE_S
-    return min(float(value), _LONGEST_LIFE_S)
-
-
-def load_private_key(path: Path) -> RSAKey:
+def load_private_key(path: Path) -> SigningKey:
     """Reads the RSA private key (PEM, not encrypted) that signs the assertions.
 
     Raises:
         ConfigError: `private_key`: the file is missing, cannot be read, may be read by others, or holds no RSA private
             key of 2048 bits or more. Nothing of its content is shown.
     """
-    key = _parse_key(_read_key(path))
-    if not key.is_private:
-        raise _unusable("The private key file holds a public key.")
-    if key.raw_value.key_size < _MIN_KEY_BITS:
-        raise _unusable("The private key is too short; RSA keys have 2048 bits or more.")
-    return key
-
-
-def _read_key(path: Path) -> bytes:
-    problem = "The private key file cannot be read."
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            problem = "The private key file is no file."
-        elif status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            problem = "The private key file is open to other users; allow its owner only (chmod 600)."
-        elif status.st_size > _MAX_KEY_BYTES:
-            problem = "The private key file is too large to be a key."
-        else:
-            return path.read_bytes()
-    except FileNotFoundError:
-        problem = "The private key file does not exist."
-    except (OSError, ValueError):
-        pass
-    raise _unusable(problem)
-
-
-def _parse_key(data: bytes) -> RSAKey:
-    problem = "The private key file holds no private key in PEM format."
-    try:
-        with warnings.catch_warnings():
-            # A key that is too short gets a warning there and an error here.
-            warnings.simplefilter("ignore", SecurityWarning)
-            return RSAKey.import_key(data)
-    except InvalidKeyTypeError:
-        problem = "The private key is no RSA key."
-    except TypeError:
-        problem = "The private key is encrypted; one without pass phrase is needed."
-    except Exception:  # noqa: BLE001, S110  # whatever the parsers below raise, it means the same and may quote the key
-        pass
-    # Out here, so that what the parser raised is not reachable from our error.
-    raise _unusable(problem)
-
-
-def _unusable(message: str) -> ConfigError:
-    return ConfigError(message, code="private_key", context={"client": _CLIENT, "setting": _KEY_SETTING})
+    return KeyFile(path, client=_CLIENT, setting=_KEY_SETTING).load(RSAKey)

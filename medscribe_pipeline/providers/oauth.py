@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from medscribe_pipeline.errors import ConfigError, ProviderContractError, Retriable
+from medscribe_pipeline.providers.access_tokens import life_s
 from medscribe_pipeline.providers.budget import Clock, SystemClock
 from medscribe_pipeline.providers.credentials import is_token
 from medscribe_pipeline.providers.http import CredentialsError, HttpClient, Refused, Unsettled
@@ -33,8 +34,6 @@ _CLIENT = "askara"
 _PREFIX = "MEDSCRIBE_ASKARA_"
 _MARGIN = timedelta(seconds=60)
 """An access token this close to its end is not used any more: the request may be slow to arrive."""
-_DEFAULT_LIFE_S = 3600.0
-_LONGEST_LIFE_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,19 +254,10 @@ class RefreshTokenAuth:
             seed_hash=self._seed_hash,
             refresh_token=str(refresh_token),
             access_token=str(access_token),
-            expires_at=answer.sent_at + timedelta(seconds=_life_s(body.get("expires_in"))),
+            expires_at=answer.sent_at + timedelta(seconds=life_s(body.get("expires_in"))),
             rotated_at=answer.sent_at,
         )
 
 
 def _bearer(tokens: StoredTokens) -> dict[str, str]:
     return {"Authorization": f"Bearer {tokens.access_token}"}
-
-
-def _life_s(value: object) -> float:
-    """`expires_in` in seconds; an hour where it is missing or makes no sense, a day at most."""
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        value = float(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        return _DEFAULT_LIFE_S
-    return min(float(value), _LONGEST_LIFE_S)
