@@ -1,7 +1,7 @@
 r"""The delivery ledger: which version of which note stands where on its way into an EHR.
 
 ```
- plan_again     .---------------------------------------------------------------- delivered, rejected
+ plan_again     .-------------------------------------------------- delivered, rejected, discarded
                 v
     held <---> planned --claim--> claimed --mark_sent--> sent --deliver---------> delivered
    hold,        ^ ^ ^                |                   | | \--refuse----------> rejected
@@ -9,14 +9,21 @@ r"""The delivery ledger: which version of which note stands where on its way int
                 | '--------take_back---------------------' | lose          deliver, |   |
                 |                                          v               refuse   |   |
                 '--------release_absent----------------- unknown --------------------'---'
+
+    planned, held, rejected, unknown --discard--> discarded
 ```
 
-A unit is one version of one note on one target: two rows, Composition and DocumentReference, that always move
-together. Every move is one guarded UPDATE inside the caller's transaction: it says from which states it may start,
-and does nothing (returns `False`) when another process was faster. What may follow what is data: `MOVES`.
+A unit is one version of one note on one target: a row for each kind of document the target takes of it, fixed while
+it is under way, all in the same state. Every move is one guarded UPDATE inside the caller's transaction: it says
+from which states it may start, and does nothing (returns `False`) when another process was faster. What may follow
+what is data: `MOVES`.
 
 `claimed` is committed before anything is prepared and `sent` before a request leaves, so whoever finds a dead
-worker's row knows: `claimed` never left, `sent` may have arrived. `unknown` is left only by looking at the server.
+worker's row knows: `claimed` never left, `sent` may have arrived. `unknown` is left by looking at the server, or by a
+person who has looked. `discarded` is a person's word that this version shall not be sent.
+
+Where a request can succeed in part, a row that has a `server_id` while its unit is not delivered is done already for
+this version: that document is there, and is not sent again.
 """
 
 from __future__ import annotations
@@ -29,7 +36,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from medscribe_pipeline.errors import MedscribeError
-from medscribe_pipeline.warehouse.tables import deliveries
+from medscribe_pipeline.warehouse.tables import deliveries, notes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -49,6 +56,7 @@ __all__ = [
     "add",
     "claim",
     "deliver",
+    "discard",
     "entries",
     "give_back",
     "hold",
@@ -58,12 +66,14 @@ __all__ = [
     "refuse",
     "release",
     "release_absent",
+    "reshape",
     "take_back",
 ]
 
 COMPOSITION = "Composition"
 DOCUMENT_REFERENCE = "DocumentReference"
 KINDS = (COMPOSITION, DOCUMENT_REFERENCE)
+"""The kinds of document every note has."""
 
 
 class State(StrEnum):
@@ -76,6 +86,7 @@ class State(StrEnum):
     REJECTED = "rejected"
     UNKNOWN = "unknown"
     HELD = "held"
+    DISCARDED = "discarded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +100,7 @@ class Move:
 MOVES: Mapping[str, Move] = {
     "hold": Move((State.PLANNED, State.HELD), State.HELD),
     "release": Move((State.HELD, State.PLANNED), State.PLANNED),
-    "plan_again": Move((State.DELIVERED, State.REJECTED), State.PLANNED),
+    "plan_again": Move((State.DELIVERED, State.REJECTED, State.DISCARDED), State.PLANNED),
     "claim": Move((State.PLANNED,), State.CLAIMED),
     "give_back": Move((State.CLAIMED,), State.PLANNED),
     "mark_sent": Move((State.CLAIMED,), State.SENT),
@@ -98,8 +109,12 @@ MOVES: Mapping[str, Move] = {
     "refuse": Move((State.SENT, State.UNKNOWN), State.REJECTED),
     "lose": Move((State.SENT, State.UNKNOWN), State.UNKNOWN),
     "release_absent": Move((State.UNKNOWN,), State.PLANNED),
+    "discard": Move((State.PLANNED, State.HELD, State.REJECTED, State.UNKNOWN), State.DISCARDED),
 }
 """Every way a row may change its state. There is one function of the same name for each."""
+
+_WAITING = (State.PLANNED, State.HELD)
+_NO_COPIES: Mapping[str, Copy] = {}
 
 
 class Key(NamedTuple):
@@ -121,7 +136,7 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The two rows of one note version, read together. `copies` is by resource type."""
+    """The rows of one note version, read together. `copies` is by kind of document, and has all its kinds."""
 
     key: Key
     state: State
@@ -133,12 +148,18 @@ class Entry:
     settled_at: datetime | None
     copies: Mapping[str, Copy]
 
+    @property
+    def done(self) -> dict[str, Copy]:
+        """What of it is on the server for certain."""
+        return {kind: copy for kind, copy in self.copies.items() if copy.server_id is not None}
+
 
 @dataclass(frozen=True, slots=True)
 class NewEntry:
     """A note version the ledger has not seen. With a `reason` it starts held, without one planned."""
 
     key: Key
+    kinds: tuple[str, ...]
     source_seq: int
     visit_day: date
     reason: str | None
@@ -151,6 +172,9 @@ def entries(connection: sa.Connection, target: str, note_ids: Sequence[str] | sa
         connection: An open transaction.
         target: Name of the target.
         note_ids: Note ids, or a query that selects them.
+
+    Raises:
+        MedscribeError: `ledger_torn`: the rows of a version do not agree. No move leaves them so.
     """
     query = sa.select(deliveries).where(deliveries.c.target == target, deliveries.c.note_id.in_(note_ids))
     rows: dict[Key, dict[str, sa.RowMapping]] = {}
@@ -163,9 +187,13 @@ def entries(connection: sa.Connection, target: str, note_ids: Sequence[str] | sa
 
 
 def _entry(key: Key, rows: Mapping[str, sa.RowMapping]) -> Entry:
-    if set(rows) != set(KINDS) or len({row["state"] for row in rows.values()}) > 1:
-        raise _torn()
-    row = rows[DOCUMENT_REFERENCE]
+    row = next(iter(rows.values()))
+    shared = (row["state"], row["attempts"], row["claimed_by"])
+    if any((each["state"], each["attempts"], each["claimed_by"]) != shared for each in rows.values()):
+        raise MedscribeError(
+            "The rows of a delivery do not agree; restore the ledger from a backup or correct it by hand",
+            code="ledger_torn",
+        )
     return Entry(
         key=key,
         state=State(row["state"]),
@@ -195,12 +223,32 @@ def add(connection: sa.Connection, account: str, fresh: Iterable[NewEntry]) -> N
             "attempts": 0,
         }
         for new in fresh
-        for kind in KINDS
+        for kind in new.kinds
     ]
     if not rows:
         return
     insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
     connection.execute(insert(deliveries).on_conflict_do_nothing(), rows)
+
+
+def reshape(connection: sa.Connection, key: Key, kinds: Sequence[str]) -> bool:
+    """Gives a version that waits a row for each of `kinds` (one at least), and for what of it is there already.
+
+    What a target takes may change while a note waits, and so may the documents that are built of it.
+    """
+    # Whoever claims it locks the note first, so its rows cannot begin to move while some are added.
+    connection.execute(sa.select(notes.c.note_id).where(notes.c.note_id == key.note_id).with_for_update())
+    rows = connection.execute(sa.select(deliveries).where(*_is(key)).with_for_update()).mappings().all()
+    if not rows or any(row["state"] not in _WAITING for row in rows):
+        return False
+    gone = [row["kind"] for row in rows if row["kind"] not in kinds and row["server_id"] is None]
+    fresh = [kind for kind in kinds if kind not in {row["kind"] for row in rows}]
+    if fresh:
+        blank = {**rows[0], "server_id": None, "etag": None, "outcome_codes": None}
+        connection.execute(sa.insert(deliveries), [{**blank, "kind": kind} for kind in fresh])
+    if gone:
+        connection.execute(sa.delete(deliveries).where(*_is(key), deliveries.c.kind.in_(gone)))
+    return bool(gone or fresh)
 
 
 def hold(connection: sa.Connection, key: Key, reason: str, *, source_seq: int, visit_day: date) -> bool:
@@ -214,12 +262,15 @@ def release(connection: sa.Connection, key: Key, *, source_seq: int, visit_day: 
 
 
 def plan_again(connection: sa.Connection, key: Key, *, source_seq: int, visit_day: date) -> bool:
-    """Has to be sent once more: the source went back to it, or its documents were built anew after a rejection.
+    """Has to be sent once more: the source went back to it, its documents were built anew, or a person says so.
 
-    What the server said then no longer describes the server, so it is forgotten.
+    What the server said of a delivery no longer describes the server, so it is forgotten. What of a rejected or
+    discarded version is there stays known: it is not to be there twice.
     """
-    values = {"reason": None, "source_seq": source_seq, "visit_day": visit_day, "settled_at": None}
-    return _move(connection, "plan_again", key, {**values, "server_id": None, "etag": None})
+    delivered = deliveries.c.state == State.DELIVERED
+    forgotten = {name: sa.case((delivered, sa.null()), else_=deliveries.c[name]) for name in ("server_id", "etag")}
+    values = {"reason": None, "source_seq": source_seq, "visit_day": visit_day, "settled_at": None, **forgotten}
+    return _move(connection, "plan_again", key, values)
 
 
 def claim(connection: sa.Connection, key: Key, *, worker: str, now: datetime) -> bool:
@@ -238,10 +289,17 @@ def mark_sent(connection: sa.Connection, key: Key, *, worker: str, now: datetime
     return _move(connection, "mark_sent", key, values, worker=worker)
 
 
-def take_back(connection: sa.Connection, key: Key, *, worker: str, codes: Sequence[str] = ()) -> bool:
-    """Provably had no effect: no connection, told to come back later, or not allowed in."""
+def take_back(
+    connection: sa.Connection,
+    key: Key,
+    *,
+    worker: str,
+    codes: Sequence[str] = (),
+    copies: Mapping[str, Copy] = _NO_COPIES,
+) -> bool:
+    """Provably had no effect beyond `copies`: no connection, told to come back later, or not allowed in."""
     values = {"claimed_by": None, "claimed_at": None, "outcome_codes": list(codes)}
-    return _move(connection, "take_back", key, values, worker=worker)
+    return _move(connection, "take_back", key, values, copies=copies, worker=worker)
 
 
 def deliver(
@@ -253,13 +311,16 @@ def deliver(
     worker: str | None = None,
     attempts: int | None = None,
 ) -> bool:
-    """Is on the server, as `copies`. Give `worker` for an answer, `attempts` (as read) for a look-up."""
-    by_kind = {
-        kind: {"server_id": copy.server_id, "etag": copy.etag, "outcome_codes": list(copy.codes)}
-        for kind, copy in copies.items()
-    }
+    """Is on the server, as `copies` and what was there already; `False` if that is not the whole of it.
+
+    Give `worker` for an answer, `attempts` (as read) for a look-up or a person's word.
+    """
+    elsewhere = deliveries.alias()
+    missing = sa.exists().where(
+        *_is(key, elsewhere), elsewhere.c.server_id.is_(None), elsewhere.c.kind.not_in(list(copies))
+    )
     values = {"reason": None, "settled_at": now, "claimed_by": None, "claimed_at": None}
-    return _move(connection, "deliver", key, values, by_kind=by_kind, worker=worker, attempts=attempts)
+    return _move(connection, "deliver", key, values, ~missing, copies=copies, worker=worker, attempts=attempts)
 
 
 def refuse(
@@ -269,12 +330,13 @@ def refuse(
     *,
     now: datetime,
     codes: Sequence[str] = (),
+    copies: Mapping[str, Copy] = _NO_COPIES,
     worker: str | None = None,
     attempts: int | None = None,
 ) -> bool:
-    """The server will not have it; a person must look. `worker` and `attempts` as in `deliver`."""
+    """The server will not have it beyond `copies`; a person must look. `worker` and `attempts` as in `deliver`."""
     values = {"reason": reason, "settled_at": now, "claimed_by": None, "claimed_at": None, "outcome_codes": list(codes)}
-    return _move(connection, "refuse", key, values, worker=worker, attempts=attempts)
+    return _move(connection, "refuse", key, values, copies=copies, worker=worker, attempts=attempts)
 
 
 def lose(
@@ -284,17 +346,32 @@ def lose(
     *,
     now: datetime,
     codes: Sequence[str] = (),
+    copies: Mapping[str, Copy] = _NO_COPIES,
     worker: str | None = None,
     attempts: int | None = None,
 ) -> bool:
-    """May have arrived or not. `worker` and `attempts` as in `deliver`; without either, a dead worker's row."""
+    """What is not in `copies` may have arrived or not. `worker` and `attempts` as in `deliver`."""
     values = {"reason": reason, "settled_at": now, "claimed_by": None, "claimed_at": None, "outcome_codes": list(codes)}
-    return _move(connection, "lose", key, values, worker=worker, attempts=attempts)
+    return _move(connection, "lose", key, values, copies=copies, worker=worker, attempts=attempts)
 
 
-def release_absent(connection: sa.Connection, key: Key, *, attempts: int) -> bool:
-    """Surely did not arrive: the server was asked. `attempts` as read before asking."""
-    return _move(connection, "release_absent", key, {"reason": None, "settled_at": None}, attempts=attempts)
+def release_absent(
+    connection: sa.Connection, key: Key, *, attempts: int, copies: Mapping[str, Copy] = _NO_COPIES
+) -> bool:
+    """Surely did not arrive, but for `copies`: the server was asked, or a person has looked.
+
+    `attempts` as read before looking.
+    """
+    return _move(
+        connection, "release_absent", key, {"reason": None, "settled_at": None}, copies=copies, attempts=attempts
+    )
+
+
+def discard(connection: sa.Connection, key: Key, *, now: datetime, attempts: int | None = None) -> bool:
+    """Shall not be sent, a person says; the reason stays what it was. `attempts` as in `deliver`."""
+    # As in `reshape`: rows that are being added must not be missed.
+    connection.execute(sa.select(notes.c.note_id).where(notes.c.note_id == key.note_id).with_for_update())
+    return _move(connection, "discard", key, {"settled_at": now}, attempts=attempts)
 
 
 def _move(
@@ -302,40 +379,43 @@ def _move(
     name: str,
     key: Key,
     values: Mapping[str, Any],
-    *,
-    by_kind: Mapping[str, Mapping[str, Any]] | None = None,
+    *only_if: sa.ColumnElement[bool],
+    copies: Mapping[str, Copy] = _NO_COPIES,
     worker: str | None = None,
     attempts: int | None = None,
 ) -> bool:
-    """Updates both rows if they stand where `name` may start; `False` if they do not (any more)."""
+    """Updates all rows of a unit if all stand where `name` may start; `False` if they do not (any more)."""
     move = MOVES[name]
-    where = [*_is(key), deliveries.c.state.in_(move.sources)]
+    other = deliveries.alias()
+    # Rows that disagree stay as they are, for `entries` to report.
+    torn = sa.exists().where(*_is(key, other), other.c.state.not_in(move.sources))
+    where = [*_is(key), deliveries.c.state.in_(move.sources), ~torn, *only_if]
     if worker is not None:
         where.append(deliveries.c.claimed_by == worker)
     if attempts is not None:
         # Between the look at the server and this write another process may have sent it again and lost that answer
         # too: the state is `unknown` as before, but what was seen no longer says anything.
         where.append(deliveries.c.attempts == attempts)
-    update = sa.update(deliveries).where(*where).values(state=move.target, **values)
-    updates = [update]
-    if by_kind is not None:
-        updates = [update.where(deliveries.c.kind == kind).values(**more) for kind, more in by_kind.items()]
-    moved = sum(connection.execute(each).rowcount for each in updates)
-    if moved not in (0, len(KINDS)):
-        raise _torn()
-    return moved > 0
+    seen = _seen(copies, values) if copies else {}
+    moved = connection.execute(sa.update(deliveries).where(*where).values(state=move.target, **{**values, **seen}))
+    return moved.rowcount > 0
 
 
-def _is(key: Key) -> list[sa.ColumnElement[bool]]:
-    return [
-        deliveries.c.target == key.target,
-        deliveries.c.note_id == key.note_id,
-        deliveries.c.version == key.version,
-    ]
+def _seen(copies: Mapping[str, Copy], values: Mapping[str, Any]) -> dict[str, sa.ColumnElement[Any]]:
+    """What is on the server, for the rows of the kinds that are; the others keep what they have."""
+    facts: dict[str, dict[str, Any]] = {
+        "server_id": {kind: copy.server_id for kind, copy in copies.items()},
+        "etag": {kind: copy.etag for kind, copy in copies.items()},
+        "outcome_codes": {kind: list(copy.codes) for kind, copy in copies.items()},
+    }
+    seen: dict[str, sa.ColumnElement[Any]] = {}
+    for name, by_kind in facts.items():
+        column = deliveries.c[name]
+        whens = {kind: sa.literal(value, column.type) for kind, value in by_kind.items()}
+        rest = sa.literal(values[name], column.type) if name in values else column
+        seen[name] = sa.case(whens, value=deliveries.c.kind, else_=rest)
+    return seen
 
 
-def _torn() -> MedscribeError:
-    return MedscribeError(
-        "The delivery ledger holds half an entry; restore it from a backup or correct it by hand",
-        code="ledger_torn",
-    )
+def _is(key: Key, table: sa.FromClause = deliveries) -> list[sa.ColumnElement[bool]]:
+    return [table.c.target == key.target, table.c.note_id == key.note_id, table.c.version == key.version]

@@ -1,28 +1,38 @@
-"""What of a visit day may go out: each note's newest version is planned or held, older ones are superseded."""
+"""What of a visit day may go out: each note's newest version is planned or held, older ones are superseded.
+
+Every reason to hold a note is weighed here, in `decide`; each run decides again, so a note is released by itself when
+the reason is gone. Nothing is written when nothing changed.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Literal
 
 import sqlalchemy as sa
 
 from medscribe_pipeline.ehr import ledger
-from medscribe_pipeline.ehr.ledger import COMPOSITION, DOCUMENT_REFERENCE, Entry, Key, NewEntry, State
+from medscribe_pipeline.ehr.ledger import DOCUMENT_REFERENCE, KINDS, Copy, Entry, Key, NewEntry, State
 from medscribe_pipeline.notes import NoteState
 from medscribe_pipeline.warehouse.store import in_chunks
 from medscribe_pipeline.warehouse.tables import fhir_documents, notes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import date, datetime
+    from datetime import date
 
+    from medscribe_pipeline.ehr.targets import Capabilities
+    from medscribe_pipeline.settings import EhrSettings
     from medscribe_pipeline.warehouse.store import Warehouse
 
 __all__ = [
     "DayView",
     "Decision",
     "NoteFacts",
+    "Rules",
     "decide",
     "hold_reason",
     "load_day",
@@ -30,6 +40,8 @@ __all__ = [
     "may_claim",
     "newest_delivered",
     "plan",
+    "standing_copies",
+    "would_leave",
 ]
 
 BATCH = 500
@@ -39,11 +51,38 @@ PATIENT_UNKNOWN = "patient_unknown"
 RETRACTED_BEFORE_DELIVERY = "retracted_before_delivery"
 SUPERSEDED = "superseded"
 DOCUMENTS_MISSING = "documents_missing"
+AMENDMENT_BY_HAND = "amendment_by_hand"
+RETRACTION_BY_HAND = "retraction_by_hand"
+HELD_BY_SWITCH = "held_by_switch"
 
 _WAITING = (State.PLANNED, State.HELD)
 # It is there, or it may be, or another worker is about to put it there.
 _MAYBE_THERE = (State.CLAIMED, State.SENT, State.UNKNOWN, State.DELIVERED)
 _IN_DOUBT = (State.CLAIMED, State.SENT, State.UNKNOWN)
+_MoveName = Literal["add", "reshape", "hold", "release", "plan_again"]
+_ALWAYS_LATER = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What of a target decides whether a note goes out, and as what.
+
+    Attributes:
+        kinds: Kinds of document the target takes, in the order they are sent.
+        amendment: What happens with a later version; see `Capabilities`.
+        retraction: What happens with a note withdrawn at its source.
+        hold_all: Nothing goes out.
+    """
+
+    kinds: tuple[str, ...] = KINDS
+    amendment: Literal["update", "new_document", "hold"] = "update"
+    retraction: Literal["update", "hold"] = "update"
+    hold_all: bool = False
+
+    @classmethod
+    def of(cls, capabilities: Capabilities, settings: EhrSettings) -> Rules:
+        """The rules of a target."""
+        return cls(capabilities.kinds, capabilities.amendment, capabilities.retraction, settings.hold_all)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +97,7 @@ class NoteFacts:
         visit_day: The day it belongs to now.
         patient: Who it is about, as one text; `None` when unknown.
         built_at: When the documents of this very version were built; `None` while there are none.
+        kinds: Kinds of the documents of this very version.
     """
 
     note_id: str
@@ -67,6 +107,7 @@ class NoteFacts:
     visit_day: date
     patient: str | None
     built_at: datetime | None
+    kinds: frozenset[str] = frozenset(KINDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +154,7 @@ def load_facts(connection: sa.Connection, *which: sa.ColumnElement[bool], lock: 
         which: Conditions on `notes`.
         lock: Lock the rows; on SQLite a write transaction is exclusive anyway.
     """
-    composition, document = fhir_documents.alias("composition"), fhir_documents.alias("document")
+    documents = fhir_documents
     query = (
         sa.select(
             notes.c.note_id,
@@ -123,41 +164,36 @@ def load_facts(connection: sa.Connection, *which: sa.ColumnElement[bool], lock: 
             notes.c.visit_day,
             notes.c.patient_system,
             notes.c.patient_id,
-            document.c.built_at,
-            document.c.source_seq.label("document_seq"),
+            documents.c.kind,
+            documents.c.built_at,
+            documents.c.source_seq.label("document_seq"),
         )
-        .select_from(notes)
-        # Documents of another version, or one of the two alone, are none: the day's documents are not built yet.
-        .outerjoin(composition, sa.and_(*_documents_of(composition, COMPOSITION)))
-        .outerjoin(
-            document,
-            sa.and_(*_documents_of(document, DOCUMENT_REFERENCE), composition.c.note_id == document.c.note_id),
-        )
+        # Documents of another version are none: the day's documents are not built yet.
+        .outerjoin(documents, sa.and_(documents.c.note_id == notes.c.note_id, documents.c.version == notes.c.version))
         .where(*which)
         .order_by(notes.c.note_id)
     )
     if lock:
         query = query.with_for_update(of=notes)
-    return {
-        row.note_id: NoteFacts(
-            note_id=row.note_id,
-            state=row.state,
-            version=row.version,
-            source_seq=row.source_seq if row.document_seq is None else row.document_seq,
-            visit_day=row.visit_day,
-            patient=_patient(row.patient_system, row.patient_id),
-            built_at=row.built_at,
-        )
-        for row in connection.execute(query)
-    }
+    rows = connection.execute(query).mappings().all()
+    return {note_id: _facts(list(of_note)) for note_id, of_note in groupby(rows, key=itemgetter("note_id"))}
 
 
-def _documents_of(documents: sa.FromClause, kind: str) -> list[sa.ColumnElement[bool]]:
-    return [
-        documents.c.note_id == notes.c.note_id,
-        documents.c.kind == kind,
-        documents.c.version == notes.c.version,
-    ]
+def _facts(rows: Sequence[sa.RowMapping]) -> NoteFacts:
+    """The facts of one note; a row for each of its documents, one row if it has none."""
+    note, built = rows[0], {row["kind"]: row for row in rows if row["kind"] is not None}
+    # One of the two that are always built together is none.
+    document = built[DOCUMENT_REFERENCE] if built.keys() >= set(KINDS) else None
+    return NoteFacts(
+        note_id=note["note_id"],
+        state=note["state"],
+        version=note["version"],
+        source_seq=document["document_seq"] if document else note["source_seq"],
+        visit_day=note["visit_day"],
+        patient=_patient(note["patient_system"], note["patient_id"]),
+        built_at=document["built_at"] if document else None,
+        kinds=frozenset(built) if document else frozenset(),
+    )
 
 
 def _patient(system: str | None, value: str | None) -> str | None:
@@ -187,24 +223,49 @@ def newest_delivered(listed: Sequence[Entry]) -> Entry | None:
     return max(delivered, key=lambda entry: (entry.source_seq, entry.settled_at), default=None)
 
 
+def standing_copies(listed: Sequence[Entry], key: Key) -> tuple[dict[str, Copy], str | None]:
+    """What other versions of a note have left on the target: the newest copy of each kind of document.
+
+    Not only what was delivered: a version that got there in part and was then overtaken has left that part.
+
+    Returns:
+        The copies, and the version the DocumentReference is of (of the others, where there is none).
+    """
+    copies: dict[str, Copy] = {}
+    version: str | None = None
+    # What is not settled was sent later than what is.
+    for entry in sorted(listed, key=lambda entry: (entry.source_seq, entry.settled_at or _ALWAYS_LATER)):
+        if entry.key == key or not entry.done:
+            continue
+        if DOCUMENT_REFERENCE in entry.done or DOCUMENT_REFERENCE not in copies:
+            version = entry.key.version
+        copies |= entry.done
+    return copies, version
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One thing to do in the ledger: `add`, or the move of that name."""
+    """One thing to do in the ledger: `add`, `reshape`, or the move of that name."""
 
-    move: Literal["add", "hold", "release", "plan_again"]
+    move: _MoveName
     key: Key
     source_seq: int
     visit_day: date
     reason: str | None = None
+    kinds: tuple[str, ...] = ()
 
 
-def decide(target: str, note: NoteFacts, listed: Sequence[Entry]) -> list[Decision]:
+def decide(
+    target: str, note: NoteFacts, listed: Sequence[Entry], rules: Rules = Rules(), obstacle: str | None = None
+) -> list[Decision]:
     """What the ledger needs for a note; nothing for a note that stands where it should.
 
     Args:
         target: Name of the target.
         note: The note as it is now.
         listed: All its ledger entries on the target.
+        rules: What the target takes.
+        obstacle: Why the target would not take these documents, or for whom and where it does not know.
     """
     if _is_behind(note, listed):
         return []
@@ -215,58 +276,101 @@ def decide(target: str, note: NoteFacts, listed: Sequence[Entry]) -> list[Decisi
         for entry in others
         if entry.state in _WAITING and entry.reason != SUPERSEDED
     ]
-    maybe_there = any(entry.state in _MAYBE_THERE for entry in others)
-    reason = hold_reason(note, maybe_there=maybe_there) if note.built_at else DOCUMENTS_MISSING
-    if move := _own_move(note, own, reason, listed):
-        key = Key(target, note.note_id, note.version)
-        decisions.append(Decision(move, key, note.source_seq, note.visit_day, reason))
+    there = {kind for each in others for kind in (each.copies if each.state in _MAYBE_THERE else each.done)}
+    kinds = _kinds(note, rules, there)
+    reason = _reason(note, rules, there, obstacle) if kinds else DOCUMENTS_MISSING
+    key = Key(target, note.note_id, note.version)
+    decisions += [
+        Decision(move, key, note.source_seq, note.visit_day, None if move == "plan_again" else reason, kinds)
+        for move in _own_moves(note, own, reason, listed, kinds)
+    ]
     return decisions
 
 
-def may_claim(note: NoteFacts, own: Entry, listed: Sequence[Entry]) -> bool:
+def would_leave(target: str, note: NoteFacts, listed: Sequence[Entry], rules: Rules) -> bool:
+    """Whether a note would be planned if no obstacle stands in its way."""
+    decisions = [each for each in decide(target, note, listed, rules) if each.key.version == note.version]
+    if decisions:
+        return decisions[-1].reason is None
+    stands = any(entry.state is State.PLANNED and entry.key.version == note.version for entry in listed)
+    return stands and not _is_behind(note, listed)
+
+
+def may_claim(note: NoteFacts, own: Entry, listed: Sequence[Entry], rules: Rules = Rules()) -> bool:
     """Whether a planned version can be sent at this moment: decided, still the newest, and nobody else at the note."""
     return (
         own.state is State.PLANNED
         and own.key.version == note.version
         and not any(entry.state in _IN_DOUBT for entry in listed)
         and not _is_behind(note, listed)
-        and not decide(own.key.target, note, listed)
+        and not decide(own.key.target, note, listed, rules)
     )
 
 
 def _is_behind(note: NoteFacts, listed: Sequence[Entry]) -> bool:
     """The ledger knows a later version than the warehouse (restored from a backup): an older one overwrites nothing."""
-    return any(entry.source_seq > note.source_seq for entry in listed if entry.state in _MAYBE_THERE)
+    return any(entry.source_seq > note.source_seq for entry in listed if entry.state in _MAYBE_THERE or entry.done)
 
 
-def _own_move(
-    note: NoteFacts, own: Entry | None, reason: str | None, listed: Sequence[Entry]
-) -> Literal["add", "hold", "release", "plan_again"] | None:
+def _kinds(note: NoteFacts, rules: Rules, there: set[str]) -> tuple[str, ...]:
+    """The documents of a note that the target is to have; none while they are not built."""
+    kinds = tuple(kind for kind in rules.kinds if kind in note.kinds) if note.built_at else ()
+    if note.state == NoteState.RETRACTED and there:
+        # A withdrawal reaches what is there. Nothing is put there only to be withdrawn.
+        return tuple(kind for kind in kinds if kind in there)
+    return kinds
+
+
+def _reason(note: NoteFacts, rules: Rules, there: set[str], obstacle: str | None) -> str | None:
+    reason = hold_reason(note, maybe_there=bool(there))
+    if reason is None and there:
+        if note.state == NoteState.RETRACTED:
+            reason = RETRACTION_BY_HAND if rules.retraction == "hold" else None
+        elif rules.amendment == "hold":
+            reason = AMENDMENT_BY_HAND
+    # The switch comes last: what it holds would go out without it.
+    return reason or obstacle or (HELD_BY_SWITCH if rules.hold_all else None)
+
+
+def _own_moves(
+    note: NoteFacts, own: Entry | None, reason: str | None, listed: Sequence[Entry], kinds: tuple[str, ...]
+) -> list[_MoveName]:
     if own is None:
-        return "add" if note.built_at else None
+        return ["add"] if kinds else []
+    kept = {} if own.state is State.DELIVERED else own.done
+    reshaped: list[_MoveName] = [] if own.copies.keys() == {*kinds, *kept} else ["reshape"]
     if own.state in _WAITING:
         stands = (own.state is State.HELD, own.reason, own.source_seq, own.visit_day)
-        if stands == (reason is not None, reason, note.source_seq, note.visit_day):
-            return None
-        return "hold" if reason else "release"
-    if reason is not None or note.built_at is None or own.settled_at is None:
-        return None
-    if own.state is State.DELIVERED:
-        # Edited, delivered, and edited back: the same text has to go out a second time.
-        return "plan_again" if newest_delivered(listed) is not own else None
+        settled = stands == (reason is not None, reason, note.source_seq, note.visit_day)
+        if reason is not None:
+            return [] if settled else ["hold"]
+        return reshaped if settled else ["release", *reshaped]
+    if note.built_at is None or own.settled_at is None:
+        return []
+    if own.state is State.DELIVERED and newest_delivered(listed) is not own:
+        # Edited, delivered, and edited back: the same text has to go out a second time, or to wait like any other.
+        return ["plan_again", "hold"] if reason else ["plan_again", *reshaped]
     # Rejected documents that a better mapping built anew deserve another try.
-    return "plan_again" if own.state is State.REJECTED and note.built_at > own.settled_at else None
+    anew = own.state is State.REJECTED and reason is None and note.built_at > own.settled_at
+    return ["plan_again", *reshaped] if anew else []
 
 
-def plan(warehouse: Warehouse, view: DayView) -> int:
+def plan(
+    warehouse: Warehouse, view: DayView, rules: Rules = Rules(), obstacles: Mapping[str, str] | None = None
+) -> int:
     """Brings the ledger up to date with the notes of a day; returns how many decisions that took.
 
-    Nothing is written when nothing changed.
+    Args:
+        warehouse: Where the ledger is.
+        view: The day as it stands.
+        rules: What the target takes.
+        obstacles: Why notes cannot go out as they are, by note id.
     """
+    known = obstacles or {}
     decisions = [
         decision
         for note in view.facts.values()
-        for decision in decide(view.target, note, view.entries.get(note.note_id, ()))
+        for decision in decide(view.target, note, view.entries.get(note.note_id, ()), rules, known.get(note.note_id))
     ]
     for chunk in in_chunks(decisions, BATCH):
         with warehouse.begin() as connection:
@@ -276,7 +380,9 @@ def plan(warehouse: Warehouse, view: DayView) -> int:
 
 def _write(connection: sa.Connection, account: str, decisions: Sequence[Decision]) -> None:
     fresh = [
-        NewEntry(each.key, each.source_seq, each.visit_day, each.reason) for each in decisions if each.move == "add"
+        NewEntry(each.key, each.kinds, each.source_seq, each.visit_day, each.reason)
+        for each in decisions
+        if each.move == "add"
     ]
     ledger.add(connection, account, fresh)
     for each in decisions:
@@ -288,3 +394,5 @@ def _write(connection: sa.Connection, account: str, decisions: Sequence[Decision
             ledger.release(connection, each.key, source_seq=each.source_seq, visit_day=each.visit_day)
         elif each.move == "plan_again":
             ledger.plan_again(connection, each.key, source_seq=each.source_seq, visit_day=each.visit_day)
+        elif each.move == "reshape":
+            ledger.reshape(connection, each.key, each.kinds)

@@ -44,6 +44,7 @@ from medscribe_pipeline.providers.transport import (
 )
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
@@ -110,6 +111,7 @@ class _Call:
     headers: dict[str, str]
     content: bytes | Callable[[], Iterator[bytes]] | None
     caller: Caller
+    any_body: bool
     tries: int = 0
     renewed: bool = False
 
@@ -128,6 +130,7 @@ class HttpClient:
         random: Jitter of the waits.
         stop: Once set, no wait is begun or continued: `Retriable` with code `stopped`.
         ca_file: PEM file with the certificate authorities to trust, instead of the usual ones.
+        tls: How to speak TLS, where more than that is to be said (a certificate of our own).
     """
 
     def __init__(
@@ -143,6 +146,7 @@ class HttpClient:
         random: Random | None = None,
         stop: threading.Event | None = None,
         ca_file: Path | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.name = name
         self.stats = Stats()
@@ -158,7 +162,7 @@ class HttpClient:
         # At INFO these two print URLs, at DEBUG headers.
         for noisy in ("httpx", "httpcore"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
-        self._lanes = Lanes(name, self._base_url, settings, ca_file)
+        self._lanes = Lanes(name, self._base_url, settings, ca_file, tls)
 
     def __enter__(self) -> Self:
         """The client itself; leaving closes its connections."""
@@ -176,6 +180,16 @@ class HttpClient:
         """Lets no request be tried again: what is under way, in whatever thread, ends with its current try."""
         self._stop.set()
 
+    def hold(self, delay_s: float | None) -> None:
+        """Lets no request leave for a while: the server wants quiet and said so where only the caller could read it.
+
+        Args:
+            delay_s: Seconds; for longer than `max_wait_s`, the next request raises `Deferred`. `None` where the server
+                did not say for how long.
+        """
+        self.stats.add(throttled=1)
+        self._budget.hold(self._jitter_s(1) if delay_s is None else delay_s)
+
     def get_json(self, path: str, params: Sequence[tuple[str, str]] = ()) -> Answer:
         """Reads `path`; see `request` for what it raises."""
         return self.request("GET", path, params=params, repeat=True)
@@ -191,6 +205,7 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         repeat: bool,
         throttle_is_refusal: bool = False,
+        any_body: bool = False,
     ) -> Answer:
         """Sends a request until it is answered, as often as its nature and the settings allow.
 
@@ -207,6 +222,7 @@ class HttpClient:
                 took no effect.
             throttle_is_refusal: For `repeat=False`: this server is known to do nothing when it answers 429, or
                 503 with `Retry-After`.
+            any_body: The status and the headers of a success say enough: a body that is no JSON counts as none.
 
         Raises:
             CredentialsError: 401 or 403 (a `ConfigError`, code `credentials`).
@@ -226,6 +242,7 @@ class HttpClient:
             headers={**defaults, **(headers or {})},
             content=content or encoded,
             caller=Caller(self.name, self._hint, repeat, throttle_is_refusal, self._settings.max_wait_s),
+            any_body=any_body,
         )
         # Failures travel as values, so that no exception is ever raised while one of httpx's is being handled:
         # it would stay reachable through `__context__`, with the URL.
@@ -325,7 +342,7 @@ class HttpClient:
         if answer.status in REDIRECTS:
             return answer
         if response.is_success or answer.status == HTTPStatus.NOT_MODIFIED:
-            return answer if is_json else unreadable("not_json", "The answer is not JSON.", call.caller)
+            return answer if is_json or call.any_body else unreadable("not_json", "The answer is not JSON.", call.caller)
         failure = judge_status(answer, call.caller, now)
         if isinstance(failure.error, Unsettled):
             failure.error.answer = answer

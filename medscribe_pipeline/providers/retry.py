@@ -157,6 +157,15 @@ def judge_exception(error: Exception, caller: Caller) -> Failure:
                 context=context,
             )
         )
+    if _wants_certificate(error):
+        # The handshake failed on the server's side, so it has not looked at the request.
+        return Failure(
+            ConfigError(
+                "The server asks for a client certificate, or does not accept ours: it may have expired, or be unknown.",
+                code="client_certificate",
+                context=context,
+            )
+        )
     for kind, verdict in _TEMPORARY:
         if isinstance(error, kind):
             again = caller.repeat or verdict.unsent
@@ -167,13 +176,27 @@ def judge_exception(error: Exception, caller: Caller) -> Failure:
 
 
 def _is_untrusted(error: Exception) -> bool:
-    """Whether a failed certificate check is behind a connect error; httpx hides it under two wrappers."""
+    """Whether a failed certificate check is behind a connect error."""
+    return isinstance(_tls_error(error), ssl.SSLCertVerificationError)
+
+
+def _wants_certificate(error: Exception) -> bool:
+    """Whether the server ended the handshake because of our certificate, or for want of one.
+
+    In TLS 1.3 it says so after we have begun to write, so that this looks like a connection that broke.
+    """
+    cause = _tls_error(error)
+    return cause is not None and "ALERT" in (cause.reason or "") and "CERTIFICATE" in (cause.reason or "")
+
+
+def _tls_error(error: Exception) -> ssl.SSLError | None:
+    """The TLS error behind what httpx raised, which hides it under two wrappers."""
     cause: BaseException | None = error
     for _ in range(8):
-        if cause is None or isinstance(cause, ssl.SSLCertVerificationError):
+        if cause is None or isinstance(cause, ssl.SSLError):
             break
         cause = cause.__cause__ or cause.__context__
-    return isinstance(cause, ssl.SSLCertVerificationError)
+    return cause if isinstance(cause, ssl.SSLError) else None
 
 
 def judge_status(answer: Answer, caller: Caller, now: datetime) -> Failure:

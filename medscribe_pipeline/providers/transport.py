@@ -20,7 +20,16 @@ if TYPE_CHECKING:
     from medscribe_pipeline.providers.answers import Answer
     from medscribe_pipeline.settings import HttpSettings
 
-__all__ = ["MAX_REDIRECTS", "REDIRECTS", "BodyTooLargeError", "Lanes", "join_url", "read_body", "redirect_target"]
+__all__ = [
+    "MAX_REDIRECTS",
+    "REDIRECTS",
+    "BodyTooLargeError",
+    "Lanes",
+    "join_url",
+    "own_trust",
+    "read_body",
+    "redirect_target",
+]
 
 MAX_REDIRECTS = 3
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -48,24 +57,33 @@ class Lanes:
         base_url: Where the lanes lead; used to tell a server of this machine.
         settings: Limits and timeouts.
         ca_file: PEM file with the certificate authorities to trust; the usual ones without it.
+        tls: How to speak TLS, where that is made already; `ca_file` is not looked at then.
 
     Raises:
         ConfigError: `base_url` is no URL, or a proxy or CA file named by the environment cannot be used; or `ca_file`
             cannot (code `ca_file`).
     """
 
-    def __init__(self, name: str, base_url: str, settings: HttpSettings, ca_file: Path | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        base_url: str,
+        settings: HttpSettings,
+        ca_file: Path | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.timeout_s = settings.timeout_s
         self._all: list[httpx.Client] = []
         # Last in, first out: under little load few connections stay open, and those stay warm.
         self._free: queue.LifoQueue[httpx.Client] = queue.LifoQueue()
         host = ""
-        own_trust = _own_trust(name, ca_file) if ca_file is not None else None
+        if tls is None and ca_file is not None:
+            tls = own_trust(name, ca_file)
         # These errors quote URLs and paths, so nothing is raised while one of them is being handled.
         with contextlib.suppress(httpx.InvalidURL, UnicodeError, ValueError, OSError):
             host = httpx.URL(base_url).host
             # TLS verification is on, and no setting turns it off. Reading the CA file is slow: once for all lanes.
-            trust = own_trust or httpx.create_ssl_context()
+            trust = tls or httpx.create_ssl_context()
             self._all.extend(_open_lane(host, settings, trust) for _ in range(settings.connections))
         if not host or not self._all:
             self.close()
@@ -99,8 +117,12 @@ class Lanes:
             lane.close()
 
 
-def _own_trust(name: str, ca_file: Path) -> ssl.SSLContext:
-    """Trust in the authorities of one file, and in no other."""
+def own_trust(name: str, ca_file: Path) -> ssl.SSLContext:
+    """Trust in the authorities of one file, and in no other.
+
+    Raises:
+        ConfigError: `ca_file`: it cannot be read, or holds none. `name` is the client's, for the message.
+    """
     with contextlib.suppress(OSError, ValueError):
         return ssl.create_default_context(cafile=str(ca_file))
     raise ConfigError("The CA file is missing or holds no certificates.", code="ca_file", context={"client": name})

@@ -1,0 +1,143 @@
+"""What a CapabilityStatement surely says, read out of any JSON whatever.
+
+Servers leave out, misspell and overstate. So everything is optional here, `None` means that nothing was said, and
+what cannot be read was not said. Nothing is raised.
+
+Facts: FHIR R4 CapabilityStatement (https://hl7.org/fhir/R4/capabilitystatement.html).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["Claims", "TypeClaims", "read_statement", "release_of"]
+
+_LONGEST = 80
+_TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}")
+
+# R4 4.0.1, and R4B 4.3.0, which is the same for the resources we send.
+_RELEASES: tuple[tuple[str, Literal["R4", "R5"]], ...] = (("4.0", "R4"), ("4.3", "R4"), ("5.0", "R5"))
+
+
+@dataclass(frozen=True, slots=True)
+class TypeClaims:
+    """What is said of one resource type.
+
+    Attributes:
+        interactions: Codes such as `create`, `read`, `update`, `search-type`.
+        conditional_create: Whether `If-None-Exist` is heeded.
+        conditional_update: Whether an update by search is.
+        versioning: `no-version`, `versioned` or `versioned-update`.
+        search_params: Names of the search parameters.
+        reference_policy: Forms of references: `literal`, `logical` and others.
+    """
+
+    interactions: frozenset[str] | None = None
+    conditional_create: bool | None = None
+    conditional_update: bool | None = None
+    versioning: str | None = None
+    search_params: frozenset[str] | None = None
+    reference_policy: frozenset[str] | None = None
+
+    def takes(self, interaction: str) -> bool | None:
+        """Whether an interaction is offered; `None` when none are listed."""
+        return None if self.interactions is None else interaction in self.interactions
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What is said of the server as a whole.
+
+    Attributes:
+        fhir_version: Such as `4.0.1`.
+        software: Name and version of the software, one line.
+        system: Interactions at the base URL: `transaction`, `batch` and others.
+        types: By resource type; empty when no types are listed, and then nothing follows from what is missing.
+    """
+
+    fhir_version: str | None = None
+    software: str | None = None
+    system: frozenset[str] | None = None
+    types: Mapping[str, TypeClaims] = field(default_factory=dict)
+
+    def takes(self, interaction: str) -> bool | None:
+        """Whether the base URL offers an interaction; `None` when none are listed."""
+        return None if self.system is None else interaction in self.system
+
+
+def read_statement(statement: Any) -> Claims:
+    """Reads a CapabilityStatement.
+
+    >>> read_statement({"fhirVersion": "4.0.1", "rest": [{"interaction": [{"code": "batch"}]}]}).takes("transaction")
+    False
+    """
+    if not isinstance(statement, dict):
+        return Claims()
+    rests = [rest for rest in _dicts(statement.get("rest")) if rest.get("mode", "server") == "server"]
+    types: dict[str, TypeClaims] = {}
+    for rest in rests:
+        for resource in _dicts(rest.get("resource")):
+            name = resource.get("type")
+            if isinstance(name, str) and _TYPE.fullmatch(name):
+                types.setdefault(name, _type_claims(resource))
+    return Claims(
+        fhir_version=_line(statement.get("fhirVersion")),
+        software=_software(statement.get("software")),
+        system=_codes(each for rest in rests for each in _dicts(rest.get("interaction"))),
+        types=types,
+    )
+
+
+def release_of(fhir_version: str) -> Literal["R4", "R5"] | None:
+    """The release a version belongs to, of those documents can be built in.
+
+    >>> release_of("4.0.1"), release_of("5.0.0"), release_of("3.0.2")
+    ('R4', 'R5', None)
+    """
+    return next((release for start, release in _RELEASES if fhir_version.startswith(start)), None)
+
+
+def _type_claims(resource: dict[str, Any]) -> TypeClaims:
+    policies = resource.get("referencePolicy")
+    listed = frozenset(each for each in policies if isinstance(each, str)) if isinstance(policies, list) else None
+    return TypeClaims(
+        interactions=_codes(_dicts(resource.get("interaction"))),
+        conditional_create=_flag(resource.get("conditionalCreate")),
+        conditional_update=_flag(resource.get("conditionalUpdate")),
+        versioning=_line(resource.get("versioning")),
+        search_params=_codes(_dicts(resource.get("searchParam")), name="name"),
+        reference_policy=listed or None,
+    )
+
+
+def _codes(entries: Iterator[dict[str, Any]] | list[dict[str, Any]], name: str = "code") -> frozenset[str] | None:
+    """The codes listed; `None` for none, which says nothing."""
+    return frozenset(each[name] for each in entries if isinstance(each.get(name), str)) or None
+
+
+def _flag(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _software(value: object) -> str | None:
+    if not isinstance(value, dict):
+        return None
+    parts = (_line(value.get("name")), _line(value.get("version")))
+    return " ".join(part for part in parts if part) or None
+
+
+def _line(value: object) -> str | None:
+    """Foreign text, fit to be shown: one line, printable, not long."""
+    if not isinstance(value, str):
+        return None
+    shown = "".join(character if character.isprintable() else " " for character in value[: 4 * _LONGEST])
+    return " ".join(shown.split())[:_LONGEST] or None
+
+
+def _dicts(value: object) -> list[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
