@@ -132,6 +132,9 @@ _TEMPORARY: tuple[tuple[type[Exception], _Verdict], ...] = (
     (httpx.NetworkError, _Verdict("disconnected", _CUT)),
     (httpx.RemoteProtocolError, _Verdict("disconnected", _CUT)),
 )
+# As OpenSSL spells them (RFC 8446 section 6.2). TLS 1.2 has no better word than a failed handshake for a certificate
+# that is missing.
+_CERTIFICATE_ALERTS = ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE")
 _MALFORMED = (httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.InvalidURL, UnicodeError)
 _BUSY = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY})
 
@@ -161,7 +164,7 @@ def judge_exception(error: Exception, caller: Caller) -> Failure:
         # The handshake failed on the server's side, so it has not looked at the request.
         return Failure(
             ConfigError(
-                "The server asks for a client certificate, or does not accept ours: it may have expired, or be unknown.",
+                "The server refused the TLS handshake: it wants a client certificate, or does not accept ours.",
                 code="client_certificate",
                 context=context,
             )
@@ -186,7 +189,8 @@ def _wants_certificate(error: Exception) -> bool:
     In TLS 1.3 it says so after we have begun to write, so that this looks like a connection that broke.
     """
     cause = _tls_error(error)
-    return cause is not None and "ALERT" in (cause.reason or "") and "CERTIFICATE" in (cause.reason or "")
+    reason = str(cause.reason) if cause is not None else ""
+    return "ALERT" in reason and any(word in reason for word in _CERTIFICATE_ALERTS)
 
 
 def _tls_error(error: Exception) -> ssl.SSLError | None:
