@@ -13,9 +13,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["Claims", "TypeClaims", "read_statement", "release_of"]
+__all__ = ["STRATEGIES", "Claims", "TypeClaims", "read_statement", "release_of", "taken_away"]
+
+STRATEGIES = ("transaction", "batch", "single", "unconditional")
+"""From the one that asks most of a server to the one that asks nothing."""
 
 _LONGEST = 80
 _TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}")
@@ -100,6 +103,101 @@ def release_of(fhir_version: str) -> Literal["R4", "R5"] | None:
     ('R4', 'R5', None)
     """
     return next((release for start, release in _RELEASES if fhir_version.startswith(start)), None)
+
+
+def taken_away(values: Mapping[str, Any], claims: Claims, *, silence_denies: bool) -> dict[str, tuple[Any, str]]:
+    """The values a statement changes, always to less, each with why.
+
+    Args:
+        values: Capabilities by field, as the profile of the server's kind has them. They must not contradict
+            themselves, and then the result does not either.
+        claims: What the statement says.
+        silence_denies: Of a server nobody else vouches for, what a statement with resource types does not claim is
+            taken away too.
+    """
+    strict = silence_denies and bool(claims.types)
+    said: dict[str, tuple[Any, str]] = {}
+    kinds = [kind for kind in values["kinds"] if not claims.types or _is_taken(kind, claims)]
+    if kinds != list(values["kinds"]):
+        said["kinds"] = (kinds, "the other types are not listed, or without create")
+    listed = [claims.types[name] for name in sorted({_TYPE_OF[kind] for kind in kinds}) if name in claims.types]
+    for name, denied, unsaid, why in _DENIALS:
+        if values[name] and (any(map(denied, listed)) or (strict and any(map(unsaid, listed)))):
+            said[name] = (False, why)
+    now = {**values, **{name: value for name, (value, _) in said.items()}}
+    unchangeable = any(each.takes("update") is False for each in listed)
+    blind = not (now["if_match"] or now["read"])
+    for name in ("amendment", "retraction"):
+        if values[name] == "update" and (unchangeable or blind):
+            said[name] = ("hold", "no update" if unchangeable else "neither If-Match nor read")
+    if values["references"] == "logical" and any(_literal_only(each) for each in listed):
+        said["references"] = ("literal", "referencePolicy without logical")
+    if claims.fhir_version and (release := release_of(claims.fhir_version)) and release != values["release"]:
+        said["release"] = (release, "fhirVersion")
+    strategy = _strategy(now, claims, strict=strict)
+    if strategy != values["strategy"]:
+        said["strategy"] = (strategy, "what is left of interactions and conditions")
+    elif silence_denies and claims.takes(strategy):
+        said["strategy"] = (strategy, f"interaction {strategy}")
+    return said
+
+
+_TYPE_OF = {
+    "Composition": "Composition",
+    "DocumentReference": "DocumentReference",
+    "Provenance": "Provenance",
+    "Transcript": "DocumentReference",
+}
+
+# Field, what denies it, what leaves it unsaid, and how that is told.
+_DENIALS: tuple[tuple[str, Callable[[TypeClaims], bool], Callable[[TypeClaims], bool], str], ...] = (
+    (
+        "conditional_create",
+        lambda said: said.conditional_create is False,
+        lambda said: said.conditional_create is None,
+        "conditionalCreate is not true",
+    ),
+    (
+        "search",
+        lambda said: (
+            said.takes("search-type") is False
+            or (said.search_params is not None and "identifier" not in said.search_params)
+        ),
+        lambda said: said.search_params is None,
+        "no search by identifier",
+    ),
+    ("read", lambda said: said.takes("read") is False, lambda _: False, "no read"),
+    (
+        "if_match",
+        lambda said: said.versioning == "no-version",
+        lambda said: said.versioning is None,
+        "no versioning",
+    ),
+)
+
+
+def _is_taken(kind: str, claims: Claims) -> bool:
+    """Whether a kind of document can be written; a Provenance is written under an id of ours, by update."""
+    own = claims.types.get(_TYPE_OF[kind])
+    return own is not None and own.takes("update" if kind == "Provenance" else "create") is not False
+
+
+def _literal_only(said: TypeClaims) -> bool:
+    return said.reference_policy is not None and "logical" not in said.reference_policy
+
+
+def _strategy(now: Mapping[str, Any], claims: Claims, *, strict: bool) -> str:
+    """The strategy of the profile, or the next one below it that is still possible."""
+    first = STRATEGIES.index(now["strategy"])
+    for strategy in STRATEGIES[first:-1]:
+        if strategy == "single":
+            possible = bool(now["conditional_create"] or now["idempotency_header"])
+        else:
+            offered = claims.takes(strategy)
+            possible = now["conditional_create"] and (not strict if offered is None else offered)
+        if possible:
+            return strategy
+    return STRATEGIES[-1]
 
 
 def _type_claims(resource: dict[str, Any]) -> TypeClaims:

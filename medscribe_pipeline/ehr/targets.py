@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from medscribe_pipeline.ehr.statement import Claims, TypeClaims, read_statement, release_of
+from medscribe_pipeline.ehr.statement import Claims, read_statement, release_of, taken_away
 from medscribe_pipeline.ehr.targets_file import own_values, wrong_file
 from medscribe_pipeline.errors import ConfigError
+from medscribe_pipeline.settings.ehr import EHR_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from medscribe_pipeline.settings import EhrSettings
 
@@ -46,9 +46,6 @@ __all__ = [
 ]
 
 DocumentKind = Literal["Composition", "DocumentReference", "Provenance", "Transcript"]
-
-STRATEGIES = ("transaction", "batch", "single", "unconditional")
-"""From the one that asks most of a server to the one that asks nothing."""
 
 GENERIC = "generic"
 
@@ -130,8 +127,7 @@ class Capabilities(BaseModel):
         for refused, why in (
             (
                 self.strategy in ("transaction", "batch") and not self.conditional_create,
-                f'strategy "{self.strategy}" needs conditional_create: use "unconditional", or "single" with an '
-                "idempotency_header",
+                f'strategy "{self.strategy}" needs conditional_create: use "unconditional" or an idempotency_header',
             ),
             (
                 self.strategy == "single" and not (self.conditional_create or self.idempotency_header),
@@ -142,12 +138,14 @@ class Capabilities(BaseModel):
                 "entries_per_bundle must leave room for all kinds of one note",
             ),
             (len(set(self.kinds)) < len(self.kinds), "kinds names one twice"),
-            (not {"Composition", "DocumentReference"} & set(self.kinds), "kinds must name a document, not only what is about it"),
+            (
+                not {"Composition", "DocumentReference"} & set(self.kinds),
+                "kinds must name a document, not only what is about it",
+            ),
             (not self.doc_status, "doc_status must name at least one status"),
             (
                 "update" in (self.amendment, self.retraction) and not (self.if_match or self.read),
-                'amendment and retraction "update" need if_match or read, or somebody else\'s change is overwritten: '
-                'use "hold"',
+                'amendment and retraction "update" need if_match or read, not to overwrite anybody: use "hold"',
             ),
             (
                 "identifier" in self.drop and (self.conditional_create or self.search),
@@ -238,7 +236,8 @@ def explain(settings: EhrSettings, statement: Mapping[str, Any] | None = None) -
     """
     profile = profiles()[settings.kind]
     found = {name: Sourced(each.value, "profile", _told(each)) for name, each in profile.values.items()}
-    said = _said({name: each.value for name, each in found.items()}, read_statement(statement), settings.kind)
+    values = {name: each.value for name, each in found.items()}
+    said = taken_away(values, read_statement(statement), silence_denies=settings.kind == GENERIC)
     found |= {name: Sourced(value, "statement", why) for name, (value, why) in said.items()}
     file = settings.capabilities
     own = own_values(file, set(Capabilities.model_fields), _variable(settings)) if file else {}
@@ -250,7 +249,11 @@ def explain(settings: EhrSettings, statement: Mapping[str, Any] | None = None) -
             code="no_documents",
             context={"setting": _variable(settings)},
         )
-    capabilities = _checked({name: each.value for name, each in found.items()}, file, _variable(settings))
+    try:
+        capabilities = Capabilities.model_validate({name: each.value for name, each in found.items()})
+    except ValidationError as error:
+        # Profiles and statements cannot contradict themselves: it is the file, or nobody.
+        raise wrong_file(error, file.name if file else "", _variable(settings)) from None
     # As they were understood: lists are tuples, an empty header is none.
     return Explained(
         capabilities,
@@ -295,3 +298,17 @@ def _values(table: Mapping[str, Any]) -> dict[str, ProfileValue]:
 def _told(known: ProfileValue) -> str:
     note = f"; {known.note}" if known.note else ""
     return f"{known.sure}, {known.source}{note}"
+
+
+def _variable(settings: EhrSettings) -> str:
+    """The setting that names the user's file for this target."""
+    return f"{settings.model_config.get('env_prefix', EHR_PREFIX)}CAPABILITIES"
+
+
+def _other_release(theirs: str | None) -> ConfigError:
+    return ConfigError(
+        "The FHIR server is not of the release our documents are built in; set MEDSCRIBE_EHR_BASE_URL to another "
+        "endpoint of it, or MEDSCRIBE_FHIR_RELEASE, or release in the file of capabilities",
+        code="fhir_version",
+        context={"server": theirs or "neither R4 nor R5"},
+    )
