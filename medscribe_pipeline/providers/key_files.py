@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import warnings
 from typing import TYPE_CHECKING
@@ -47,7 +48,7 @@ class KeyFile:
             status = self._path.stat()
             if not stat.S_ISREG(status.st_mode):
                 problem = "The private key file is no file."
-            elif status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            elif os.name == "posix" and status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
                 problem = "The private key file is open to other users; allow its owner only (chmod 600)."
             elif status.st_size > _MAX_KEY_BYTES:
                 problem = "The private key file is too large to be a key."

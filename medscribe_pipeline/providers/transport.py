@@ -25,6 +25,7 @@ __all__ = [
     "REDIRECTS",
     "BodyTooLargeError",
     "Lanes",
+    "is_loopback",
     "join_url",
     "own_trust",
     "read_body",
@@ -117,15 +118,24 @@ class Lanes:
             lane.close()
 
 
-def own_trust(name: str, ca_file: Path) -> ssl.SSLContext:
+def own_trust(name: str, ca_file: Path, setting: str = "CA_FILE") -> ssl.SSLContext:
     """Trust in the authorities of one file, and in no other.
 
+    Args:
+        name: Name of the client, for the message.
+        ca_file: PEM file.
+        setting: The setting that names it, for the message.
+
     Raises:
-        ConfigError: `ca_file`: it cannot be read, or holds none. `name` is the client's, for the message.
+        ConfigError: `ca_file`: it cannot be read, or holds no certificates.
     """
     with contextlib.suppress(OSError, ValueError):
         return ssl.create_default_context(cafile=str(ca_file))
-    raise ConfigError("The CA file is missing or holds no certificates.", code="ca_file", context={"client": name})
+    raise ConfigError(
+        "The CA file is missing or holds no certificates.",
+        code="ca_file",
+        context={"client": name, "setting": setting},
+    )
 
 
 def _open_lane(host: str, settings: HttpSettings, trust: ssl.SSLContext) -> httpx.Client:
@@ -140,11 +150,12 @@ def _open_lane(host: str, settings: HttpSettings, trust: ssl.SSLContext) -> http
         follow_redirects=False,
         verify=trust,
         # The environment's proxy is not asked for this machine's own servers, whatever NO_PROXY says.
-        mounts={f"all://{f'[{host}]' if ':' in host else host}": None} if _is_loopback(host) else {},
+        mounts={f"all://{f'[{host}]' if ':' in host else host}": None} if is_loopback(host) else {},
     )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host name is this machine's own, without asking anybody."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

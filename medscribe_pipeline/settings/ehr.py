@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, Self
 
@@ -10,9 +11,27 @@ from pydantic import Field, SecretStr, model_validator
 
 from medscribe_pipeline.settings.base import PREFIX, HttpSettings, HttpUrlText, model_config_for
 
-__all__ = ["EHR_PREFIX", "EhrSettings"]
+__all__ = ["EHR_PREFIX", "EhrSettings", "SignIn"]
 
 EHR_PREFIX = f"{PREFIX}EHR_"
+
+SignIn = Literal["none", "bearer", "basic", "oauth2", "smart"]
+
+# The last of each tells the ways apart.
+_CREDENTIALS: dict[SignIn, tuple[str, ...]] = {
+    "bearer": ("token",),
+    "basic": ("username", "password"),
+    "oauth2": ("client_id", "client_secret"),
+    "smart": ("client_id", "private_key_file"),
+}
+# What means something only beside another setting.
+_EXTRAS = {
+    "key_id": "private_key_file",
+    "signing_alg": "private_key_file",
+    "token_url": "client_id",
+    "scope": "client_id",
+    "client_key_file": "client_cert_file",
+}
 
 
 class EhrSettings(HttpSettings):
@@ -57,17 +76,21 @@ class EhrSettings(HttpSettings):
     )
 
     auth: Literal["auto", "none", "bearer", "basic", "oauth2", "smart"] = Field(
-        "auto", description="How we show who we are; `auto` goes by the credentials that are set."
+        "auto",
+        description="How we say who we are, see [signing in](delivery.md#signing-in); `auto` goes by the credentials that are set.",
     )
     token: SecretStr | None = Field(None, description="Fixed bearer token.")
-    username: str | None = Field(None, description="User name of basic authentication.")
+    username: str | None = Field(
+        None, pattern=r"^[^:\x00-\x1f\x7f]+$", description="User name of basic authentication; without a colon."
+    )
     password: SecretStr | None = Field(None, description="Password of basic authentication.")
     client_id: str | None = Field(
         None, description="Client id, for OAuth2 client credentials and SMART Backend Services."
     )
     client_secret: SecretStr | None = Field(None, description="Client secret, for OAuth2 client credentials.")
     private_key_file: Path | None = Field(
-        None, description="PEM file with the private key for SMART Backend Services; must not be readable by others."
+        None,
+        description="PEM file with the private key for SMART Backend Services, RSA or EC P-384; must not be readable by others.",
     )
     key_id: str | None = Field(None, description="`kid` of that key. Default: its RFC 7638 thumbprint.")
     signing_alg: Literal["RS384", "ES384"] | None = Field(None, description="Default: the one that fits the key.")
@@ -76,13 +99,18 @@ class EhrSettings(HttpSettings):
     )
     scope: str | None = Field(
         None,
-        description="Scopes asked for; empty asks for none. Default: `system/*.cruds` or what the kind of server needs.",
+        pattern=r"^[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*$",
+        description="Scopes asked for, with a space between; `none` asks for none. Default: `system/*.cruds` or what the kind of server needs.",
     )
     client_cert_file: Path | None = Field(None, description="PEM file with our certificate, for mutual TLS.")
     client_key_file: Path | None = Field(
-        None, description="PEM file with its key, where it is not in the same file; must not be readable by others."
+        None,
+        description="PEM file with its key, where it is not in the same file. The file with the key must not be readable by others.",
     )
-    ca_file: Path | None = Field(None, description="PEM file with the certificate authorities to trust.")
+    ca_file: Path | None = Field(
+        None,
+        description="PEM file with the certificate authorities to trust, instead of the usual ones; for the token endpoint too.",
+    )
 
     @property
     def enabled(self) -> bool:
@@ -99,9 +127,45 @@ class EhrSettings(HttpSettings):
         )
         return own(target=name)
 
+    @property
+    def sign_in(self) -> SignIn:
+        """How we say who we are: `auth`, or what the credentials that are set are for."""
+        if self.auth != "auto":
+            return self.auth
+        return next((way for way, fields in _CREDENTIALS.items() if getattr(self, fields[-1]) is not None), "none")
+
+    def variable(self, field: str) -> str:
+        """Name of the environment variable of a field, for messages: further targets have other prefixes.
+
+        >>> EhrSettings().variable("client_id")
+        'MEDSCRIBE_EHR_CLIENT_ID'
+        """
+        return f"{self.model_config.get('env_prefix', EHR_PREFIX)}{field.upper()}"
+
     @model_validator(mode="after")
-    def _whole_target(self) -> Self:
-        prefix = str(self.model_config.get("env_prefix", EHR_PREFIX))
-        if self.token is not None and self.base_url is None:
-            raise ValueError(f"{prefix}TOKEN is set; missing: {prefix}BASE_URL")
+    def _whole_credentials(self) -> Self:
+        own = _CREDENTIALS.get(self.sign_in, ())
+        given = [name for name in dict.fromkeys(sum(_CREDENTIALS.values(), ())) if getattr(self, name) is not None]
+        foreign = [name for name in given if name not in own]
+        if foreign and (own or self.auth == "none"):
+            if self.auth != "auto":
+                raise ValueError(f"{self.variable('auth')} is {self.auth}, which takes no {self._named(foreign)}")
+            both = self._named(name for name in given if name in foreign or name != "client_id")
+            raise ValueError(f"these do not go together, set one kind of credentials only: {both}")
+        if foreign:
+            # Nothing that would tell the way is set, only the first half of one.
+            needed = {"username": ("password",), "client_id": ("client_secret", "private_key_file")}[foreign[0]]
+            ways = " or ".join(self.variable(name) for name in needed)
+            raise ValueError(f"{self._named(foreign)} is set; missing: {ways}")
+        if missing := [name for name in own if name not in given]:
+            raise ValueError(f"{self.sign_in} sign-in needs all of its settings; missing: {self._named(missing)}")
+        for name, needs in _EXTRAS.items():
+            if getattr(self, name) is not None and getattr(self, needs) is None:
+                raise ValueError(f"{self.variable(name)} is set; missing: {self.variable(needs)}")
+        if (given or self.client_cert_file) and self.base_url is None:
+            first = given[0] if given else "client_cert_file"
+            raise ValueError(f"{self.variable(first)} is set; missing: {self.variable('base_url')}")
         return self
+
+    def _named(self, fields: Iterable[str]) -> str:
+        return ", ".join(self.variable(name) for name in fields)

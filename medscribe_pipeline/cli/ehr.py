@@ -1,0 +1,46 @@
+"""`medscribe ehr`: the FHIR servers we deliver to, and who we are there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medscribe_pipeline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from medscribe_pipeline.settings import EhrSettings, Settings
+
+__all__ = ["ehr_app", "target_of"]
+
+ehr_app = typer.Typer(help="The FHIR servers notes are delivered to.", no_args_is_help=True)
+
+Target = Annotated[str | None, typer.Option(help="Name of the target. Default: the first.")]
+
+
+@ehr_app.command()
+def jwks(target: Target = None) -> None:
+    """Print the public key of a target as a JWKS, for its registration or for your web server."""
+    from medscribe_pipeline.cli.output import print_json
+    from medscribe_pipeline.ehr.keys import load_client_key
+    from medscribe_pipeline.settings import Settings
+
+    print_json({"keys": [load_client_key(target_of(Settings.load(), target)).public_jwk()]})
+
+
+def target_of(settings: Settings, name: str | None) -> EhrSettings:
+    """The settings of a target by its name; those of the first without one.
+
+    Raises:
+        ConfigError: `target`: there is none of that name, or none at all.
+    """
+    targets = settings.targets
+    if name is None and targets:
+        return next(iter(targets.values()))
+    if name is not None and name in targets:
+        return targets[name]
+    known = ", ".join(targets)
+    raise ConfigError(
+        f"There is no target of that name; known are: {known}" if known else "MEDSCRIBE_EHR_BASE_URL is not set",
+        code="target",
+    )
