@@ -8,14 +8,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medscribe_pipeline.ehr.ledger import MOVES, Entry, Key, State
-from medscribe_pipeline.ehr.plan import Decision, NoteFacts, decide, hold_reason, may_claim, newest_delivered
+from medscribe_pipeline.ehr.ledger import KINDS, MOVES, Copy, Entry, Key, State
+from medscribe_pipeline.ehr.plan import (
+    Decision,
+    NoteFacts,
+    Rules,
+    decide,
+    hold_reason,
+    may_claim,
+    newest_delivered,
+    standing_copies,
+    would_leave,
+)
 from medscribe_pipeline.notes import NoteState
 from tests.medscribe_pipeline.ehr.clinic import DAY, NOW
 
 NOTE_ID = str(uuid.uuid4())
 IN_DOUBT = (State.CLAIMED, State.SENT, State.UNKNOWN)
 REASONS = {State.HELD: "not_validated", State.REJECTED: "refused", State.UNKNOWN: "timeout"}
+MORE = (*KINDS, "Provenance")
 
 
 def facts(
@@ -25,14 +36,26 @@ def facts(
     seq: int = 5,
     patient: str | None = "s|p",
     built_at: datetime | None = NOW,
+    kinds: tuple[str, ...] = KINDS,
 ) -> NoteFacts:
-    return NoteFacts(NOTE_ID, state, version, seq, DAY, patient, built_at)
+    return NoteFacts(NOTE_ID, state, version, seq, DAY, patient, built_at, frozenset(kinds if built_at else ()))
 
 
-def entry(version: str, state: State, *, seq: int = 1, settled_at: datetime | None = NOW) -> Entry:
-    settled = settled_at if state in (State.DELIVERED, State.REJECTED, State.UNKNOWN) else None
+def entry(
+    version: str,
+    state: State,
+    *,
+    seq: int = 1,
+    settled_at: datetime | None = NOW,
+    kinds: tuple[str, ...] = KINDS,
+    done: tuple[str, ...] = (),
+) -> Entry:
+    """One entry; of a delivered one everything is done."""
+    settled = settled_at if state in (State.DELIVERED, State.REJECTED, State.UNKNOWN, State.DISCARDED) else None
     worker = "w1" if state in (State.CLAIMED, State.SENT) else None
-    return Entry(Key("ehr", NOTE_ID, version), state, REASONS.get(state), seq, DAY, 0, worker, settled, {})
+    there = kinds if state is State.DELIVERED else done
+    copies = {kind: Copy(f"{version}-{kind}" if kind in there else None, None) for kind in kinds}
+    return Entry(Key("ehr", NOTE_ID, version), state, REASONS.get(state), seq, DAY, 0, worker, settled, copies)
 
 
 NOTES = st.builds(
@@ -42,11 +65,26 @@ NOTES = st.builds(
     seq=st.integers(1, 6),
     patient=st.sampled_from([None, "s|p"]),
     built_at=st.sampled_from([None, NOW - timedelta(hours=1), NOW + timedelta(hours=1)]),
+    kinds=st.sampled_from([KINDS, MORE]),
 )
 ENTRIES = st.lists(
-    st.builds(entry, st.sampled_from(["v1", "v2", "v3"]), st.sampled_from(list(State)), seq=st.integers(1, 6)),
+    st.builds(
+        entry,
+        st.sampled_from(["v1", "v2", "v3"]),
+        st.sampled_from(list(State)),
+        seq=st.integers(1, 6),
+        kinds=st.sampled_from([KINDS, MORE]),
+        done=st.sampled_from([(), KINDS[:1]]),
+    ),
     unique_by=lambda each: each.key,
     max_size=3,
+)
+RULES = st.builds(
+    Rules,
+    st.sampled_from([KINDS, MORE, KINDS[1:], ("Provenance",)]),
+    st.sampled_from(["update", "new_document", "hold"]),
+    st.sampled_from(["update", "hold"]),
+    st.booleans(),
 )
 
 
@@ -57,11 +95,21 @@ def apply(listed: list[Entry], decisions: list[Decision]) -> list[Entry]:
         if each.move == "add":
             assert each.key not in by_key
             state = State.HELD if each.reason else State.PLANNED
-            by_key[each.key] = Entry(each.key, state, each.reason, each.source_seq, each.visit_day, 0, None, None, {})
+            copies = dict.fromkeys(each.kinds, Copy(None, None))
+            by_key[each.key] = Entry(
+                each.key, state, each.reason, each.source_seq, each.visit_day, 0, None, None, copies
+            )
             continue
-        before, move = by_key[each.key], MOVES[each.move]
+        before = by_key[each.key]
+        if each.move == "reshape":
+            assert before.state in (State.PLANNED, State.HELD)
+            assert each.kinds
+            by_key[each.key] = replace(before, copies={**dict.fromkeys(each.kinds, Copy(None, None)), **before.done})
+            continue
+        move = MOVES[each.move]
         assert before.state in move.sources
         settled = None if each.move == "plan_again" else before.settled_at
+        forgotten = each.move == "plan_again" and before.state is State.DELIVERED
         by_key[each.key] = replace(
             before,
             state=move.target,
@@ -69,30 +117,41 @@ def apply(listed: list[Entry], decisions: list[Decision]) -> list[Entry]:
             source_seq=each.source_seq,
             visit_day=each.visit_day,
             reason=each.reason,
+            copies=dict.fromkeys(before.copies, Copy(None, None)) if forgotten else before.copies,
         )
     return list(by_key.values())
 
 
-@settings(max_examples=400, deadline=None)
-@given(note=NOTES, listed=ENTRIES)
+@settings(max_examples=600, deadline=None)
+@given(note=NOTES, listed=ENTRIES, rules=RULES, obstacle=st.sampled_from([None, "patient_missing"]))
 def test_deciding_is_allowed_settles_at_once_and_never_lets_out_what_must_stay(
-    note: NoteFacts, listed: list[Entry]
+    note: NoteFacts, listed: list[Entry], rules: Rules, obstacle: str | None
 ) -> None:
-    decisions = decide("ehr", note, listed)
+    decisions = decide("ehr", note, listed, rules, obstacle)
     after = apply(listed, decisions)
 
-    assert decide("ehr", note, after) == []
+    assert decide("ehr", note, after, rules, obstacle) == []
     planned = [each for each in after if each.state is State.PLANNED]
-    for each in (each for each in planned if may_claim(note, each, after)):
+    leaving = [each for each in planned if may_claim(note, each, after, rules)]
+    for each in leaving:
+        others = [other for other in after if other is not each]
+        assert not rules.hold_all
+        assert obstacle is None or newest_delivered(listed) is not None
+        assert each.copies.keys() <= {*rules.kinds, *each.done}
         assert each.key.version == note.version
         assert note.state in (NoteState.VALIDATED, NoteState.RETRACTED)
         assert note.patient
         assert note.built_at
         assert not any(other.state in IN_DOUBT for other in after)
         assert not any(other.state is State.DELIVERED and other.source_seq > note.source_seq for other in after)
+        if any(other.done for other in others):
+            assert "hold" not in (rules.retraction if note.state == NoteState.RETRACTED else rules.amendment)
         if note.state == NoteState.RETRACTED:
-            assert newest_delivered(after) is not None
-    assert sum(may_claim(note, each, after) for each in planned) <= 1
+            assert {kind for other in others for kind in other.done} >= each.copies.keys() - each.done.keys()
+    assert len(leaving) <= 1
+    # Whoever asks the network only for what would leave misses nothing.
+    if obstacle is None and leaving:
+        assert would_leave("ehr", note, listed, rules)
 
 
 @pytest.mark.parametrize(
