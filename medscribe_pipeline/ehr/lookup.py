@@ -9,7 +9,7 @@ A note in the wrong chart is worse than a note that waits, so an answer counts o
 | several in use; none in use; more than one page; one that does not carry the identifier | `ambiguous` |
 | one Patient out of use that is `replaced-by` another | the other, if that one is in use |
 | 400 or 422: this search, not every search | `refused` |
-| 401, 403, or no such search at all (404, 405, 501) | `ConfigError`: nothing is known |
+| 401, 403, or no such search at all (404, 405) | `ConfigError`: nothing is known |
 | no answer, or none anybody can read | as the HTTP client raises it: nothing is known |
 
 The replacement is followed because FHIR defines it so: the resource "must no longer be used", and the link points to
@@ -62,7 +62,7 @@ _VOID = ("cancelled", "entered-in-error")
 _PATIENT_REFERENCE = re.compile(r"(?:^|/)Patient/(?P<id>[A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]{1,64})?$")
 _TOKEN_MARKS = re.compile(r"[\\$,|]")
 # A dateTime to the second, with its offset; R4 also has dates alone, which lie in no certain time zone.
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?\d*(Z|[+-]\d\d:\d\d)")
+_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})")
 _THIS_SEARCH = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
 _FOR_EVER = datetime.max.replace(tzinfo=UTC)
 
@@ -82,7 +82,7 @@ class ReferenceState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the server says: the logical id when found; for an encounter also that of its patient, where it says."""
+    """What the server says: the logical id when found; for an encounter also that of its patient, where known."""
 
     state: ReferenceState
     server_id: str | None = None
@@ -144,21 +144,19 @@ def encounter_by_time(client: FhirClient, patient_id: str, visit: Span) -> Answe
     ]
     found, more = _search(client, ENCOUNTER, params)
     if found is None:
-        return Answer(ReferenceState.REFUSED)
+        return Answer(ReferenceState.REFUSED, subject_id=patient_id)
     real = [each for each in found if each.resource.get("status") not in _VOID]
     spans = [_span(each.resource) for each in real]
-    theirs = all(_subject(each) == patient_id for each in real)
+    certain = not more and None not in spans and all(_subject(each) == patient_id for each in real)
     fitting = [each for each, span in zip(real, spans, strict=True) if span is None or span.overlaps(visit)]
-    if not more and not fitting:
-        return Answer(ReferenceState.MISSING)
-    if more or not theirs or None in spans or len(fitting) > 1:
-        return Answer(ReferenceState.AMBIGUOUS)
+    if not certain or len(fitting) > 1:
+        return Answer(ReferenceState.AMBIGUOUS, subject_id=patient_id)
+    if not fitting:
+        return Answer(ReferenceState.MISSING, subject_id=patient_id)
     return Answer(ReferenceState.FOUND, fitting[0].id, patient_id)
 
 
-def _search(
-    client: FhirClient, kind: ReferenceKind, params: list[tuple[str, str]]
-) -> tuple[list[Found] | None, bool]:
+def _search(client: FhirClient, kind: ReferenceKind, params: list[tuple[str, str]]) -> tuple[list[Found] | None, bool]:
     """What is on the first page (`None` when the server refuses these values), and whether there is more."""
     try:
         page = client.query(kind, params)
@@ -207,7 +205,9 @@ def _replacements(found: Found) -> list[Any]:
 def _heir(client: FhirClient, found: Found) -> str | None:
     """The Patient another one was merged into; `None` unless there is exactly one, and it is in use itself."""
     replacements = _replacements(found)
-    server_id = _patient_id(replacements[0]) if len(replacements) == 1 else None
+    # Relative only: an absolute one may lead to another server, where the id is somebody else's.
+    here = len(replacements) == 1 and str(_literal(replacements[0])).startswith(f"{PATIENT}/")
+    server_id = _patient_id(replacements[0]) if here else None
     heir = client.read(PATIENT, server_id) if server_id else None
     if heir is None or heir.resource.get("resourceType") != PATIENT or not _in_use(heir):
         return None
@@ -219,9 +219,14 @@ def _subject(encounter: Found) -> str | None:
 
 
 def _patient_id(reference: object) -> str | None:
-    literal = reference.get("reference") if isinstance(reference, dict) else None
-    known = _PATIENT_REFERENCE.search(literal) if isinstance(literal, str) else None
+    literal = _literal(reference)
+    known = _PATIENT_REFERENCE.search(literal) if literal else None
     return known["id"] if known else None
+
+
+def _literal(reference: object) -> str | None:
+    literal = reference.get("reference") if isinstance(reference, dict) else None
+    return literal if isinstance(literal, str) else None
 
 
 def _span(encounter: dict[str, Any]) -> Span | None:
