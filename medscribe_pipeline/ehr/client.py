@@ -1,26 +1,36 @@
-"""FHIR R4 over HTTP: search, read, transaction, and what the answers mean.
+"""FHIR over HTTP: search, read, create, update and Bundle. What the answers say is read by `outcomes.py`.
 
-Answers are read defensively. Servers send empty bodies, HTML and shapes of their own; of an OperationOutcome only
-codes and element paths are kept, because `diagnostics` may quote the note.
+A write is sent once, unless it surely took no effect; what else may be repeated is for the caller to know.
 
-Facts: FHIR R4 RESTful API (https://hl7.org/fhir/R4/http.html), Bundle and OperationOutcome.
+Facts: FHIR R4 RESTful API (https://hl7.org/fhir/R4/http.html).
 """
 
 from __future__ import annotations
 
-import re
 import threading
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from medscribe_pipeline.ehr.outcomes import (
+    EntryOutcome,
+    answer_outcome,
+    as_etag,
+    bundle_outcomes,
+    dicts,
+    is_id,
+    outcome_codes,
+    version_etag,
+)
 from medscribe_pipeline.errors import ConfigError, MedscribeError, ProviderContractError, Retriable
 from medscribe_pipeline.providers.http import Refused, Unsettled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from medscribe_pipeline.providers.http import HttpClient
+    from medscribe_pipeline.providers.http import Answer, HttpClient
+
+    Body = dict[str, Any] | bytes
 
 __all__ = ["EntryOutcome", "FhirClient", "Found", "Page", "carries", "outcome_codes", "provably_unsent"]
 
@@ -34,14 +44,6 @@ _VERSIONS = ("4.0", "4.3")
 
 # Without an OperationOutcome these say that nobody here speaks FHIR; a resource that is wrong gets one.
 _NO_ENDPOINT = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.NOT_ACCEPTABLE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE})
-
-_ID = r"[A-Za-z0-9\-.]{1,64}"
-_LOCATION = re.compile(rf"(?:^|/)[A-Z][A-Za-z]{{1,63}}/(?P<id>{_ID})(?:/_history/(?P<version>{_ID}))?/?$")
-_CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
-# An element path. FHIRPath with literals in it (`where(family = 'x')`) could name somebody.
-_PATH = re.compile(r"[A-Za-z][A-Za-z0-9]*(\.[A-Za-z][A-Za-z0-9]*(\[[0-9]{1,5}\])?)*")
-_MAX_ETAG = 64
-_MAX_CODES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +61,6 @@ class Page:
 
     found: list[Found]
     more: bool
-
-
-@dataclass(frozen=True, slots=True)
-class EntryOutcome:
-    """What became of one entry of a transaction.
-
-    Attributes:
-        status: HTTP status of the entry; 0 when the server gave none.
-        id: Logical id of the resource, where the server says.
-        etag: ETag of the version that is there now, where it says.
-        codes: Issue codes, detail codes and element paths of its OperationOutcome.
-    """
-
-    status: int
-    id: str | None
-    etag: str | None
-    codes: tuple[str, ...]
 
 
 class FhirClient:
@@ -139,7 +124,7 @@ class FhirClient:
         if not isinstance(bundle, dict) or bundle.get("resourceType") != "Bundle":
             raise _no_searchset(answer.status)
         found = []
-        for entry in _dicts(bundle.get("entry")):
+        for entry in dicts(bundle.get("entry")):
             resource = entry.get("resource")
             if not isinstance(resource, dict) or resource.get("resourceType") == "OperationOutcome":
                 continue
@@ -161,7 +146,7 @@ class FhirClient:
         if not isinstance(bundle, dict) or bundle.get("resourceType") != "Bundle":
             raise _no_searchset(answer.status)
         found = []
-        for entry in _dicts(bundle.get("entry")):
+        for entry in dicts(bundle.get("entry")):
             resource = entry.get("resource")
             if isinstance(resource, dict) and resource.get("resourceType") == "OperationOutcome":
                 continue
@@ -171,7 +156,7 @@ class FhirClient:
             found.append(known)
         total = bundle.get("total")
         all_there = isinstance(total, int) and total <= len(found)
-        more = any(link.get("relation") == "next" for link in _dicts(bundle.get("link"))) and not all_there
+        more = any(link.get("relation") == "next" for link in dicts(bundle.get("link"))) and not all_there
         return Page(found, more)
 
     def read(self, kind: str, server_id: str) -> Found | None:
@@ -184,37 +169,86 @@ class FhirClient:
             raise
         if not isinstance(answer.body, dict):
             raise ProviderContractError("The EHR's answer is no resource", code="read", status=answer.status)
-        return Found(server_id, _etag(answer.headers.get("etag")) or _version_etag(answer.body), answer.body)
+        return Found(server_id, as_etag(answer.headers.get("etag")) or version_etag(answer.body), answer.body)
 
-    def transaction(self, bundle: dict[str, Any]) -> list[EntryOutcome]:
-        """Sends a transaction, once, and returns what became of each entry, in order.
+    def create(
+        self,
+        kind: str,
+        resource: Body,
+        *,
+        condition: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> EntryOutcome:
+        """Creates a resource, with one request.
+
+        Args:
+            kind: Resource type.
+            resource: The resource without an id, as a dict or as JSON.
+            condition: `If-None-Exist`: a search that must find nothing, percent-encoded.
+            headers: Further headers.
+
+        Returns:
+            What the server says, a refusal (4xx) included.
+
+        Raises:
+            ConfigError: `credentials`, or `fhir_endpoint`: nobody takes this type at the base URL.
+            Unsettled: It may have been carried out.
+            Retriable, Deferred: It surely was not.
+        """
+        conditions = {"If-None-Exist": condition} if condition else {}
+        try:
+            return answer_outcome(self._write("POST", kind, resource, {**conditions, **(headers or {})}))
+        except Refused as error:
+            if _is_no_endpoint(error):
+                raise _no_endpoint(error.status) from None
+            return answer_outcome(error.answer)
+
+    def update(self, kind: str, server_id: str, resource: Body, *, if_match: str | None = None) -> EntryOutcome:
+        """Replaces a resource, with one request; only the version `if_match` names, if given.
+
+        Returns and raises as `create`, save that a missing resource (404) is a refusal like any other.
+        """
+        conditions = {"If-Match": if_match} if if_match else {}
+        try:
+            return answer_outcome(self._write("PUT", f"{kind}/{server_id}", resource, conditions))
+        except Refused as error:
+            return answer_outcome(error.answer)
+
+    def bundle(self, bundle: Body) -> list[EntryOutcome]:
+        """Sends a transaction or a batch, once, and returns what became of each entry, in order.
 
         The list is empty when the server answered 2xx with something else than a Bundle: the caller cannot know.
 
         Raises:
             Refused: The server refused the whole (`outcome_codes(error.answer.body)` says why).
-            ConfigError: `credentials`, or `fhir_endpoint`: nobody takes transactions at the base URL.
+            ConfigError: `credentials`, or `fhir_endpoint`: nobody takes Bundles at the base URL.
             Unsettled: It may have been carried out.
             Retriable, Deferred: It surely was not.
         """
         try:
-            answer = self._http.request(
-                "POST",
-                "",
-                json=bundle,
-                headers={**_HEADERS, "Prefer": "return=minimal"},
-                repeat=False,
-                throttle_is_refusal=True,
-            )
+            return bundle_outcomes(self._write("POST", "", bundle, {}, any_body=False))
         except Refused as error:
-            foreign = error.status in _NO_ENDPOINT and not outcome_codes(error.answer.body)
-            if foreign or error.status == HTTPStatus.METHOD_NOT_ALLOWED:
+            if _is_no_endpoint(error):
                 raise _no_endpoint(error.status) from None
             raise
-        body = answer.body
-        if not isinstance(body, dict) or body.get("resourceType") != "Bundle":
-            return []
-        return [_entry_outcome(entry) for entry in _dicts(body.get("entry"))]
+
+    def hold(self, delay_s: float | None) -> None:
+        """Lets no request leave for so long: what of a Bundle was put off wants to be asked again later."""
+        self._http.hold(delay_s)
+
+    def _write(
+        self, method: str, path: str, body: Body, headers: Mapping[str, str], *, any_body: bool = True
+    ) -> Answer:
+        return self._http.request(
+            method,
+            path,
+            json=body,
+            # Said outright: a server without a default of its own makes the worst of silence.
+            headers={**_HEADERS, "Prefer": "return=minimal", **headers},
+            repeat=False,
+            throttle_is_refusal=True,
+            any_body=any_body,
+        )
 
 
 def provably_unsent(error: MedscribeError) -> bool:
@@ -228,18 +262,6 @@ def provably_unsent(error: MedscribeError) -> bool:
     return isinstance(error, ConfigError) or error.code in ("redirect", "path")
 
 
-def outcome_codes(body: Any) -> tuple[str, ...]:
-    """Issue codes, detail codes and element paths of an OperationOutcome; empty for anything else.
-
-    >>> outcome_codes({"resourceType": "OperationOutcome", "issue": [
-    ...     {"code": "value", "diagnostics": "John Doe is unknown", "expression": ["Composition.date"]}]})
-    ('value', 'Composition.date')
-    """
-    if not isinstance(body, dict) or body.get("resourceType") != "OperationOutcome":
-        return ()
-    return tuple(dict.fromkeys(_issue_codes(body)))[:_MAX_CODES]
-
-
 def carries(resource: dict[str, Any], system: str, value: str) -> bool:
     """Whether a Composition or DocumentReference has that identifier, `masterIdentifier` included."""
     identifiers = resource.get("identifier")
@@ -250,66 +272,15 @@ def carries(resource: dict[str, Any], system: str, value: str) -> bool:
     )
 
 
-def _issue_codes(outcome: dict[str, Any]) -> Iterator[str]:
-    for issue in _dicts(outcome.get("issue")):
-        details = issue.get("details")
-        coding = _dicts(details.get("coding")) if isinstance(details, dict) else []
-        for code in (issue.get("code"), *(each.get("code") for each in coding)):
-            if isinstance(code, str) and _CODE.fullmatch(code):
-                yield code
-        paths = issue.get("expression")
-        for path in paths if isinstance(paths, list) else []:
-            if isinstance(path, str) and len(path) <= 200 and _PATH.fullmatch(path):  # noqa: PLR2004 - no real path is longer
-                yield path
-
-
-def _entry_outcome(entry: dict[str, Any]) -> EntryOutcome:
-    response = entry.get("response")
-    if not isinstance(response, dict):
-        return EntryOutcome(0, None, None, ())
-    resource = entry.get("resource")
-    known = _found(resource) if isinstance(resource, dict) else None
-    location = _LOCATION.search(str(response.get("location") or "").partition("?")[0])
-    version = location["version"] if location else None
-    etag = _etag(response.get("etag")) or (f'W/"{version}"' if version else None)
-    return EntryOutcome(
-        status=_status(response.get("status")),
-        id=location["id"] if location else known.id if known else None,
-        etag=etag or (known.etag if known else None),
-        codes=outcome_codes(response.get("outcome")),
-    )
-
-
-def _status(value: object) -> int:
-    """The number in front: R4 allows `201` and `201 Created`."""
-    digits = str(value or "").strip()[:3]
-    return int(digits) if digits.isascii() and digits.isdigit() else 0
-
-
 def _found(resource: dict[str, Any]) -> Found | None:
     server_id = resource.get("id")
-    if not isinstance(server_id, str) or not re.fullmatch(_ID, server_id):
-        return None
-    return Found(server_id, _version_etag(resource), resource)
+    return Found(str(server_id), version_etag(resource), resource) if is_id(server_id) else None
 
 
-def _version_etag(resource: dict[str, Any]) -> str | None:
-    meta = resource.get("meta")
-    version = meta.get("versionId") if isinstance(meta, dict) else None
-    return _etag(version) if isinstance(version, str) else None
-
-
-def _etag(value: object) -> str | None:
-    """An ETag as it goes into If-Match. Some servers leave the quotes out; FHIR's ETags are weak."""
-    if not isinstance(value, str) or not value.strip() or not value.isascii() or not value.isprintable():
-        return None
-    text = value.strip()
-    etag = text if text.endswith('"') else f'W/"{text.removeprefix("W/")}"'
-    return etag if len(etag) <= _MAX_ETAG else None
-
-
-def _dicts(value: object) -> list[dict[str, Any]]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+def _is_no_endpoint(error: Refused) -> bool:
+    """Whether nobody there speaks FHIR, or takes this: it is not the resource that is wrong."""
+    foreign = error.status in _NO_ENDPOINT and not outcome_codes(error.answer.body)
+    return foreign or error.status == HTTPStatus.METHOD_NOT_ALLOWED
 
 
 def _no_endpoint(status: int | None) -> ConfigError:

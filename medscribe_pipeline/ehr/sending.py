@@ -211,7 +211,7 @@ def _failure(error: MedscribeError) -> Verdict:
 
 def _post(client: FhirClient, bundle: dict[str, Any], standing: Mapping[str, Copy] | None = None) -> Verdict:
     try:
-        return judge(client.transaction(bundle), standing)
+        return judge(client.bundle(bundle), standing)
     except MedscribeError as error:
         return _failure(error)
 

@@ -342,7 +342,9 @@ class HttpClient:
         if answer.status in REDIRECTS:
             return answer
         if response.is_success or answer.status == HTTPStatus.NOT_MODIFIED:
-            return answer if is_json or call.any_body else unreadable("not_json", "The answer is not JSON.", call.caller)
+            return (
+                answer if is_json or call.any_body else unreadable("not_json", "The answer is not JSON.", call.caller)
+            )
         failure = judge_status(answer, call.caller, now)
         if isinstance(failure.error, Unsettled):
             failure.error.answer = answer

@@ -68,7 +68,7 @@ def client(clinic: Clinic) -> Iterator[FhirClient]:
 def test_the_outcome_of_an_entry(client: FhirClient, ehr: FakeEhr, response: Any, expected: EntryOutcome) -> None:
     ehr.faults.append(Fault(edit=lambda answer: answer["entry"][0].update(response=response)))
 
-    assert client.transaction(BUNDLE) == [expected]
+    assert client.bundle(BUNDLE) == [expected]
 
 
 def test_an_entry_that_brings_its_resource_needs_no_location(client: FhirClient, ehr: FakeEhr) -> None:
@@ -76,21 +76,21 @@ def test_an_entry_that_brings_its_resource_needs_no_location(client: FhirClient,
     entry = {"resource": resource, "response": {"status": "200"}}
     ehr.faults.append(Fault(edit=lambda answer: answer["entry"].__setitem__(0, entry)))
 
-    assert client.transaction(BUNDLE) == [EntryOutcome(200, "a-1", 'W/"4"', ())]
+    assert client.bundle(BUNDLE) == [EntryOutcome(200, "a-1", 'W/"4"', ())]
 
 
 @pytest.mark.parametrize("body", [b"", b"null", b"[]", b'"hello"', b'{"resourceType": "OperationOutcome"}'])
 def test_a_2xx_that_is_no_bundle_has_no_outcomes(client: FhirClient, ehr: FakeEhr, body: bytes) -> None:
     ehr.faults.append(Fault(body=body))
 
-    assert client.transaction(BUNDLE) == []
+    assert client.bundle(BUNDLE) == []
 
 
 def test_a_transaction_whose_answer_is_lost_is_sent_once(client: FhirClient, ehr: FakeEhr) -> None:
     ehr.faults.append(CUT)
 
     with pytest.raises(Unsettled) as lost:
-        client.transaction(BUNDLE)
+        client.bundle(BUNDLE)
 
     assert not provably_unsent(lost.value)
     assert (ehr.seen["POST"], len(ehr.newest("Composition"))) == (1, 1)
@@ -101,14 +101,14 @@ def test_a_server_that_takes_no_transactions_is_a_wrong_setting(client: FhirClie
     ehr.faults.append(fault)
 
     with pytest.raises(ConfigError, match="MEDSCRIBE_EHR_BASE_URL"):
-        client.transaction(BUNDLE)
+        client.bundle(BUNDLE)
 
 
 def test_a_refusal_with_an_outcome_is_about_the_resource(client: FhirClient, ehr: FakeEhr) -> None:
     ehr.faults.append(Fault(status=404))
 
     with pytest.raises(Refused) as refused:
-        client.transaction(BUNDLE)
+        client.bundle(BUNDLE)
 
     assert outcome_codes(refused.value.answer.body) == ("exception", "Composition.date")
     assert "Testperson" not in str(refused.value)
