@@ -225,18 +225,16 @@ class ClientCredentials:
         body = error.answer.body
         reason = body.get("error") if isinstance(body, dict) else None
         known = reason if isinstance(reason, str) and reason in _KNOWN_ERRORS else None
-        fields: tuple[str, ...] = ("scope",)
         if known == "invalid_scope":
-            message, code = "The token endpoint does not grant these scopes.", "scope"
-        elif known or error.status in _REFUSING:
-            message = (
-                "The token endpoint does not accept the client. Check its registration, its key or secret, and the "
-                "clock of this machine; what was registered just now may take an hour to become known."
-            )
-            code, fields = "credentials", self._proof.fields_to_check
-        else:
-            message, code, fields = _NO_ENDPOINT, "token_url", ("token_url",)
-        return self._config_error(message, code, fields, error.status, known)
+            message = "The token endpoint does not grant these scopes."
+            return self._config_error(message, "scope", ("scope",), error.status, known)
+        if known is None and error.status not in _REFUSING:
+            return self._config_error(_NO_ENDPOINT, "token_url", ("token_url",), error.status)
+        message = (
+            "The token endpoint does not accept the client. Check its registration, its key or secret, and the clock "
+            "of this machine; what was registered just now may take an hour to become known."
+        )
+        return self._config_error(message, "credentials", self._proof.fields_to_check, error.status, known)
 
     def _config_error(
         self, message: str, code: str, fields: tuple[str, ...], status: int | None, oauth_error: str | None = None
