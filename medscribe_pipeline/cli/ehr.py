@@ -16,6 +16,7 @@ __all__ = ["ehr_app", "target_of"]
 ehr_app = typer.Typer(help="The FHIR servers notes are delivered to.", no_args_is_help=True)
 
 Target = Annotated[str | None, typer.Option(help="Name of the target. Default: the first.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 
 
 @ehr_app.command()
@@ -26,6 +27,16 @@ def jwks(target: Target = None) -> None:
     from medscribe_pipeline.settings import Settings
 
     print_json({"keys": [load_client_key(target_of(Settings.load(), target)).public_jwk()]})
+
+
+@ehr_app.command()
+def probe(target: Target = None, as_json: Json = False) -> None:  # typer's way to write a flag
+    """Ask a target what it is and what it can do. Writes nothing."""
+    from medscribe_pipeline.cli.ehr_probe import run_probe
+    from medscribe_pipeline.settings import Settings
+
+    settings = Settings.load()
+    raise typer.Exit(run_probe(settings, target_of(settings, target), as_json=as_json))
 
 
 def target_of(settings: Settings, name: str | None) -> EhrSettings:

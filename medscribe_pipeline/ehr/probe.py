@@ -241,12 +241,12 @@ def _about_documents(statement: Fetched, smart: Fetched, settings: EhrSettings) 
         yield Notice(
             f"statement_{statement.how}",
             "There is no CapabilityStatement to read: the profile of the kind, and your file, decide alone. Check the "
-            "base URL, and set MEDSCRIBE_EHR_KIND if the kind is known.",
+            f"base URL, and set {settings.variable('kind')} if the kind is known.",
         )
-    if smart.how != "shown" and settings.auth == "smart" and settings.token_url is None:
+    if smart.how != "shown" and settings.sign_in == "smart" and settings.token_url is None:
         yield Notice(
             f"smart_{smart.how}",
-            "There is no SMART configuration to read: the token endpoint has to be set as TOKEN_URL.",
+            f"There is no SMART configuration to read: set {settings.variable('token_url')}.",
         )
 
 
@@ -255,7 +255,8 @@ def _about_kind(claims: Claims, settings: EhrSettings) -> Iterator[Notice]:
     likely = next((kind for word, kind in _KIND_IN_SOFTWARE if word in software), None)
     if likely is not None and likely != settings.kind:
         yield Notice(
-            "kind_differs", f"The software looks like the kind {likely}; the setting KIND says {settings.kind}."
+            "kind_differs",
+            f"The software looks like the kind {likely}; {settings.variable('kind')} says {settings.kind}.",
         )
     if "spark" in software:
         yield Notice(
@@ -312,10 +313,13 @@ def _said_without_file(settings: EhrSettings, statement: Fetched) -> dict[str, A
 
 
 def _about_login(smart: Fetched, said: SmartClaims, settings: EhrSettings) -> Iterator[Notice]:
-    if settings.auth != "smart" or smart.how != "shown":
+    if settings.sign_in != "smart" or smart.how != "shown":
         return
     if not said.token_endpoint:
-        yield Notice("smart_no_token_endpoint", "The SMART configuration names no token endpoint: set TOKEN_URL.")
+        yield Notice(
+            "smart_no_token_endpoint",
+            f"The SMART configuration names no token endpoint: set {settings.variable('token_url')}.",
+        )
     if said.auth_methods and "private_key_jwt" not in said.auth_methods:
         yield Notice("smart_no_key_login", "The server does not list private_key_jwt: it may not take our key.")
     if said.signing_algorithms and not {"RS384", "ES384"} & set(said.signing_algorithms):

@@ -24,7 +24,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from medscribe_pipeline.ehr.statement import Claims, read_statement, release_of, taken_away
 from medscribe_pipeline.ehr.targets_file import own_values, wrong_file
 from medscribe_pipeline.errors import ConfigError
-from medscribe_pipeline.settings.ehr import EHR_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -240,20 +239,20 @@ def explain(settings: EhrSettings, statement: Mapping[str, Any] | None = None) -
     said = taken_away(values, read_statement(statement), silence_denies=settings.kind == GENERIC)
     found |= {name: Sourced(value, "statement", why) for name, (value, why) in said.items()}
     file = settings.capabilities
-    own = own_values(file, set(Capabilities.model_fields), _variable(settings)) if file else {}
+    own = own_values(file, set(Capabilities.model_fields), settings.variable("capabilities")) if file else {}
     found |= {name: Sourced(value, "override", file.name if file else "") for name, value in own.items()}
     if not found["kinds"].value and "kinds" not in own:
         raise ConfigError(
             "By its CapabilityStatement the server takes neither Composition nor DocumentReference; check the URL and "
             "what our account may do, or set kinds in the file of the setting named here",
             code="no_documents",
-            context={"setting": _variable(settings)},
+            context={"setting": settings.variable("capabilities")},
         )
     try:
         capabilities = Capabilities.model_validate({name: each.value for name, each in found.items()})
     except ValidationError as error:
         # Profiles and statements cannot contradict themselves: it is the file, or nobody.
-        raise wrong_file(error, file.name if file else "", _variable(settings)) from None
+        raise wrong_file(error, file.name if file else "", settings.variable("capabilities")) from None
     # As they were understood: lists are tuples, an empty header is none.
     return Explained(
         capabilities,
@@ -298,11 +297,6 @@ def _values(table: Mapping[str, Any]) -> dict[str, ProfileValue]:
 def _told(known: ProfileValue) -> str:
     note = f"; {known.note}" if known.note else ""
     return f"{known.sure}, {known.source}{note}"
-
-
-def _variable(settings: EhrSettings) -> str:
-    """The setting that names the user's file for this target."""
-    return f"{settings.model_config.get('env_prefix', EHR_PREFIX)}CAPABILITIES"
 
 
 def _other_release(theirs: str | None) -> ConfigError:
