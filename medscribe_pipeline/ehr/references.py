@@ -29,6 +29,7 @@ from medscribe_pipeline.ehr.lookup import (
     encounter_by_time,
     resource_by_identifier,
 )
+from medscribe_pipeline.fhir.elements import instant
 from medscribe_pipeline.notes import content_hash
 from medscribe_pipeline.warehouse.store import in_chunks
 from medscribe_pipeline.warehouse.tables import ehr_references
@@ -153,9 +154,11 @@ def _reason(kind: ReferenceKind, state: ReferenceState) -> str:
 
 
 def time_key(patient: tuple[str, str], started_at: datetime, ended_at: datetime | None) -> ReferenceKey:
-    """Where an encounter without identifier is kept. A hash, because a value may not be longer than the column."""
-    times = [each.isoformat() if each else None for each in (started_at, ended_at)]
-    return ReferenceKey(ENCOUNTER, BY_TIME, content_hash([*patient, *times]))
+    """Where an encounter without identifier is kept. A hash, because a value may not be longer than the column.
+
+    Times count to the second, as they do in documents.
+    """
+    return ReferenceKey(ENCOUNTER, BY_TIME, content_hash([*patient, instant(started_at), instant(ended_at)]))
 
 
 def resolve(
