@@ -10,6 +10,7 @@ import typer
 
 from medscribe_pipeline import __version__
 from medscribe_pipeline.cli.ehr import ehr_app
+from medscribe_pipeline.cli.links import links_app
 from medscribe_pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ visits_app = typer.Typer(
 )
 app.add_typer(visits_app, name="visits")
 app.add_typer(ehr_app, name="ehr")
+app.add_typer(links_app, name="links")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 
