@@ -353,9 +353,8 @@ def test_a_token_of_another_client_target_or_scope_is_not_taken(
 ) -> None:
     with desk.open(warehouse, **BY_SECRET) as client:
         get(client)
-    with desk.open(warehouse, **{**BY_SECRET, **change}) as client:
-        with suppress(ConfigError):
-            get(client)
+    with desk.open(warehouse, **{**BY_SECRET, **change}) as client, suppress(ConfigError):
+        get(client)
 
     assert len(desk.asked) == 2
 
