@@ -118,6 +118,8 @@ def taken_away(values: Mapping[str, Any], claims: Claims, *, silence_denies: boo
     strict = silence_denies and bool(claims.types)
     said: dict[str, tuple[Any, str]] = {}
     kinds = [kind for kind in values["kinds"] if not claims.types or _is_taken(kind, claims)]
+    if not {"Composition", "DocumentReference"} & set(kinds):
+        kinds = []  # Nothing is left that the others could be about.
     if kinds != list(values["kinds"]):
         said["kinds"] = (kinds, "the other types are not listed, or without create")
     listed = [claims.types[name] for name in sorted({_TYPE_OF[kind] for kind in kinds}) if name in claims.types]
