@@ -34,6 +34,7 @@ _STOPPING = frozenset({"throttled", "stopped", "redirect", "path"})
 CHANGED_IN_EHR = "changed_in_ehr"
 SEVERAL_MATCHES = "several_matches"
 LOOKUP_FAILED = "lookup_failed"
+CANNOT_BE_ASKED = "cannot_be_asked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +43,17 @@ class Shipment:
 
     Attributes:
         key: Its ledger key.
-        resources: The FHIR JSON by resource type, as stored; never changed.
-        standing: The server's copies of the version delivered before, by resource type; `None` the first time.
-        standing_version: The version these are of.
+        resources: The FHIR JSON by kind, fitted to the target, in the order it is sent; never changed.
+        standing: What an earlier version has left on the server, by kind; `None` the first time.
+        standing_version: The version the standing DocumentReference is of.
+        done: What of this very version is there already; it is not sent again.
     """
 
     key: Key
     resources: Mapping[str, dict[str, Any]] = field(repr=False)
     standing: Mapping[str, Copy] | None = None
     standing_version: str | None = None
+    done: Mapping[str, Copy] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +61,14 @@ class Verdict:
     """What a request or a look-up says about a note version.
 
     Attributes:
-        state: `DELIVERED`, `REJECTED`, `UNKNOWN`, or `PLANNED`: surely not there.
+        state: `DELIVERED`: all of it is there. `PLANNED`: what is not in `copies` is surely not there. `UNKNOWN`: that
+            may be there or not. `REJECTED`: the server will not have it, or a person must decide.
         reason: Why, for rejected and unknown.
-        copies: The server's copies, for delivered.
-        codes: HTTP status, issue codes and element paths of the answer.
-        error: What went wrong between us and the server, where something did.
-        seconds: How long it took; 0 for a look-up.
+        copies: What is there for certain, by kind; the whole, for delivered.
+        codes: HTTP status, issue codes and element paths of the answers.
+        error: What went wrong between us and the server, where something did. Verdicts that share a request share
+            the error: it happened once.
+        seconds: How long the request took, or the requests; 0 for a look-up.
     """
 
     state: State

@@ -1,0 +1,349 @@
+"""Sending in rounds, until every document of every note is settled: what all strategies have in common.
+
+A round asks each parcel what comes next, sends that, and settles what comes back. One round is enough as a rule. More
+follow when a create finds an older version (which is then replaced), when a Provenance needs the ids of what it is
+about, when an older document is to be marked as superseded, and when a server puts entries off.
+
+What is sent together, and how, is all that a strategy decides.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from abc import ABC, abstractmethod
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from medscribe_pipeline.ehr.client import carries
+from medscribe_pipeline.ehr.comparing import is_newer, same_version, version_of
+from medscribe_pipeline.ehr.ledger import DOCUMENT_REFERENCE, Copy, State
+from medscribe_pipeline.ehr.sending import CANNOT_BE_ASKED, CHANGED_IN_EHR, LOOKUP_FAILED, SEVERAL_MATCHES, Verdict
+from medscribe_pipeline.ehr.strategies.looking import look_up, seek
+from medscribe_pipeline.ehr.strategies.parcel import DONE, Parcel, fate_of_error, fate_of_status, put_off, throttled
+from medscribe_pipeline.ehr.strategies.steps import (
+    PROVENANCE,
+    Step,
+    addresses_of,
+    is_replacement,
+    replaces_in_place,
+    step_for,
+    superseding,
+)
+from medscribe_pipeline.errors import ConfigError, MedscribeError
+from medscribe_pipeline.fhir import VERSION_SYSTEM, version_identifier
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from medscribe_pipeline.ehr.client import EntryOutcome, FhirClient, Found
+    from medscribe_pipeline.ehr.ledger import Key
+    from medscribe_pipeline.ehr.sending import Shipment
+    from medscribe_pipeline.ehr.targets import Capabilities
+
+    Reply = EntryOutcome | MedscribeError | None
+    """What came of a step; `None`: it was not sent, because nothing could be."""
+
+__all__ = ["Rounds"]
+
+MOST_ROUNDS = 24
+"""A note has four documents at most, each of which may take a create, an update and some waiting."""
+
+MOST_TRIES = 3
+"""So often may a server put off the entries of a note in one delivery."""
+
+NEWER_IN_EHR = "newer_in_ehr"
+OTHER_VERSION_IN_EHR = "other_version_in_ehr"
+VERSION_UNKNOWN = "version_unknown"
+
+
+class Rounds(ABC):
+    """A way of sending; one object serves all threads.
+
+    Args:
+        capabilities: What the target can do.
+        client: The target.
+        checkpoint: Called with a name at every point where a process might die: `request` before and `response` after
+            each request that writes.
+    """
+
+    atomic: ClassVar[bool] = False
+    """Whether the documents of a note happen together or not at all."""
+
+    def __init__(self, capabilities: Capabilities, client: FhirClient, checkpoint: Callable[[str], None]) -> None:
+        self._capabilities = capabilities
+        self._client = client
+        self._checkpoint = checkpoint
+
+    @property
+    @abstractmethod
+    def notes_per_request(self) -> int:
+        """So many notes are best delivered together."""
+
+    @abstractmethod
+    def _exchange(self, wave: Sequence[tuple[Parcel, Step]]) -> list[Reply]:
+        """Sends steps, each once, and says what came of each."""
+
+    @abstractmethod
+    def _next(self, parcel: Parcel) -> list[Step]:
+        """What of a parcel is sent in the next round."""
+
+    def deliver(self, shipments: Sequence[Shipment]) -> list[Verdict]:
+        """Delivers note versions, no two of the same note; never raises one of our errors, the verdicts carry them.
+
+        Returns:
+            A verdict for each shipment, in the same order.
+        """
+        started = time.perf_counter()
+        parcels = [Parcel.of(shipment) for shipment in shipments]
+        for parcel in parcels:
+            self._prepare(parcel)
+        for _ in range(MOST_ROUNDS):
+            wave = [(parcel, step) for parcel in parcels if not parcel.stopped for step in self._next(parcel)]
+            if not wave:
+                break
+            for (parcel, step), reply in zip(wave, self._exchange(wave), strict=True):
+                self._settle(parcel, step, reply)
+        seconds = time.perf_counter() - started
+        return [parcel.verdict(atomic=self.atomic, seconds=seconds) for parcel in parcels]
+
+    def look_up(
+        self, key: Key, resources: Mapping[str, dict[str, Any]], standing: Mapping[str, Copy] | None = None
+    ) -> Verdict:
+        """Asks the server whether it holds this very version of a note; never raises one of our errors.
+
+        Args:
+            key: The note version; the resources are of this version.
+            resources: Its documents, fitted to the target.
+            standing: What an earlier version has left there, see `Shipment`. Without it, what cannot be searched cannot
+                be asked after.
+
+        Returns:
+            See `looking.look_up`.
+        """
+        del key
+        return look_up(self._client, self._capabilities, resources, standing or {})
+
+    # What is sent
+
+    def _step(self, parcel: Parcel, kind: str) -> Step:
+        addresses: dict[tuple[str, str], str] = {}
+        for other, resource in parcel.shipment.resources.items():
+            address = self._address(parcel, other)
+            if address is not None and other != PROVENANCE:
+                addresses |= addresses_of(resource, address)
+        return step_for(
+            parcel.shipment,
+            kind,
+            self._capabilities,
+            parcel.standing,
+            addresses,
+            in_place=kind in parcel.in_place,
+        )
+
+    def _address(self, parcel: Parcel, kind: str) -> str | None:
+        """Where another document of the version is, if that is known before it is sent."""
+        resource = parcel.shipment.resources[kind]
+        copy = parcel.copies.get(kind)
+        if copy is None and (kind in parcel.in_place or replaces_in_place(resource, kind, self._capabilities)):
+            copy = parcel.standing.get(kind)
+        return f"{resource['resourceType']}/{copy.server_id}" if copy is not None and copy.server_id else None
+
+    def _later(self, parcel: Parcel) -> list[Step]:
+        """What comes when the documents are there: their Provenance, and then what they supersede."""
+        if parcel.fates:
+            return []
+        if parcel.open:
+            return [self._step(parcel, kind) for kind in parcel.open]
+        return [parcel.superseding] if parcel.superseding is not None else []
+
+    # Before anything is sent
+
+    def _prepare(self, parcel: Parcel) -> None:
+        """Looks at what is to be replaced, where we cannot be sure without: it must still be what we left there."""
+        try:
+            for kind in parcel.open:
+                copy = parcel.standing.get(kind)
+                if kind != PROVENANCE and copy is not None and copy.server_id:
+                    self._prepare_replacing(parcel, kind, copy)
+            self._prepare_superseding(parcel)
+        except MedscribeError as error:
+            # Only questions were asked: nothing of this version has happened.
+            fate = fate_of_error(error)
+            parcel.stopped = True
+            if fate.state is not State.REJECTED:
+                fate = Verdict(State.PLANNED, codes=fate.codes, error=error)
+            for kind in parcel.open:
+                parcel.fail(kind, fate)
+        if parcel.fates:
+            parcel.stopped = True
+
+    def _prepare_replacing(self, parcel: Parcel, kind: str, copy: Copy) -> None:
+        resource = parcel.shipment.resources[kind]
+        if not replaces_in_place(resource, kind, self._capabilities) or (self._capabilities.if_match and copy.etag):
+            return
+        if not self._capabilities.read:
+            parcel.fail(kind, Verdict(State.REJECTED, VERSION_UNKNOWN))
+            return
+        held = self._client.read(resource["resourceType"], copy.server_id or "")
+        if held is None:
+            parcel.fail(kind, Verdict(State.REJECTED, CHANGED_IN_EHR))
+        elif same_version(resource, held.resource):
+            parcel.finish(kind, Copy(held.id, held.etag, ("looked_up",)))
+        elif (reason := self._why_not_replace(parcel, kind, held)) is not None:
+            parcel.fail(kind, Verdict(State.REJECTED, reason))
+        else:
+            parcel.standing[kind] = Copy(held.id, held.etag)
+
+    def _why_not_replace(self, parcel: Parcel, kind: str, held: Found) -> str | None:
+        """Why what stands is not ours to replace, as far as the document itself tells."""
+        resource = parcel.shipment.resources[kind]
+        if is_newer(held.resource, resource):
+            return NEWER_IN_EHR
+        if kind != DOCUMENT_REFERENCE:
+            return None
+        if version_of(resource) is None:
+            return VERSION_UNKNOWN
+        return None if self._is_what_we_left(parcel, held) else CHANGED_IN_EHR
+
+    def _is_what_we_left(self, parcel: Parcel, held: Found) -> bool:
+        left = version_identifier(uuid.UUID(parcel.shipment.key.note_id), parcel.shipment.standing_version or "")
+        return carries(held.resource, VERSION_SYSTEM, left)
+
+    def _prepare_superseding(self, parcel: Parcel) -> None:
+        """A document that is replaced by another is marked, if the server lets us and nobody has touched it."""
+        resource = parcel.shipment.resources.get(DOCUMENT_REFERENCE)
+        copy = parcel.standing.get(DOCUMENT_REFERENCE)
+        able = self._capabilities.if_match and self._capabilities.read
+        if resource is None or copy is None or not copy.server_id or not able or parcel.fates:
+            return
+        if replaces_in_place(resource, DOCUMENT_REFERENCE, self._capabilities):
+            return
+        held = self._client.read(DOCUMENT_REFERENCE, copy.server_id)
+        ours = held is not None and (held.etag == copy.etag if copy.etag else self._is_what_we_left(parcel, held))
+        if held is not None and ours:
+            parcel.superseding = superseding(held)
+        else:
+            parcel.notes.append("replaced_was_changed")
+
+    # What comes back
+
+    def _settle(self, parcel: Parcel, step: Step, reply: Reply) -> None:
+        if reply is None:
+            parcel.stopped = True
+        elif isinstance(reply, MedscribeError):
+            self._settle_error(parcel, step, reply)
+        elif throttled(reply):
+            self._settle_later(parcel, step, reply)
+        elif step.supersedes:
+            parcel.superseding = None
+            if reply.status not in DONE:
+                parcel.notes.append("superseding_refused")
+        else:
+            try:
+                self._settle_document(parcel, step, reply)
+            except MedscribeError as error:
+                codes = (str(reply.status), *reply.codes)
+                parcel.fail(step.kind, Verdict(State.UNKNOWN, LOOKUP_FAILED, codes=codes, error=error))
+
+    def _settle_error(self, parcel: Parcel, step: Step, error: MedscribeError) -> None:
+        if not step.supersedes:
+            parcel.fail(step.kind, fate_of_error(error))
+        elif isinstance(error, ConfigError) and error.status == HTTPStatus.FORBIDDEN:
+            # Writing new documents may be all we are allowed; then the server has relatesTo to go by.
+            parcel.superseding = None
+            parcel.notes.append("superseding_refused")
+        else:
+            # The note is there; this alone is tried again, and does no harm twice.
+            parcel.error = error
+            parcel.stopped = True
+
+    def _settle_later(self, parcel: Parcel, step: Step, outcome: EntryOutcome) -> None:
+        parcel.tries += 1
+        self._client.hold(outcome.retry_after_s)
+        if parcel.tries <= MOST_TRIES * len(parcel.shipment.resources):
+            return
+        late = put_off(outcome)
+        if step.supersedes:
+            parcel.error, parcel.stopped = late.error, True
+        else:
+            parcel.fail(step.kind, late)
+
+    def _settle_document(self, parcel: Parcel, step: Step, outcome: EntryOutcome) -> None:
+        codes = (str(outcome.status), *outcome.codes)
+        if outcome.status in DONE or self._is_known_by_key(step, outcome):
+            self._settle_done(parcel, step, outcome, codes)
+        elif outcome.status in (HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED):
+            self._settle_contested(parcel, step, outcome.status, codes)
+        else:
+            parcel.fail(step.kind, fate_of_status(outcome.status, codes))
+
+    def _is_known_by_key(self, step: Step, outcome: EntryOutcome) -> bool:
+        """A server with idempotency keys answers a repeated create with 409 and what it created the first time."""
+        key = self._capabilities.idempotency_header
+        return key is not None and step.method == "POST" and outcome.status == HTTPStatus.CONFLICT and bool(outcome.id)
+
+    def _settle_done(self, parcel: Parcel, step: Step, outcome: EntryOutcome, codes: tuple[str, ...]) -> None:
+        elsewhere = step.method == "PUT" and outcome.id not in (None, step.server_id)
+        if elsewhere or outcome.type not in (None, step.type):
+            # The answer is about something else; whose it is, nobody can say.
+            parcel.fail(step.kind, Verdict(State.UNKNOWN, "answer_mixed_up", codes=codes))
+        elif step.method == "PUT":
+            parcel.finish(step.kind, Copy(step.server_id, outcome.etag, codes))
+        elif outcome.id is None:
+            parcel.fail(step.kind, Verdict(State.UNKNOWN, "no_location", codes=codes))
+        elif outcome.status == HTTPStatus.CONFLICT or (step.condition is not None and outcome.status == HTTPStatus.OK):
+            self._settle_matched(parcel, step, outcome, codes)
+        else:
+            parcel.finish(step.kind, Copy(outcome.id, outcome.etag, codes))
+
+    def _settle_matched(self, parcel: Parcel, step: Step, outcome: EntryOutcome, codes: tuple[str, ...]) -> None:
+        """The document was there already, from an earlier life of the warehouse: this version, or one to replace."""
+        resource = parcel.shipment.resources[step.kind]
+        held = self._held(step, outcome)
+        of_this_version = outcome.status == HTTPStatus.CONFLICT or is_replacement(step.kind, self._capabilities)
+        if held is None and of_this_version and not self._capabilities.read:
+            parcel.finish(step.kind, Copy(outcome.id, outcome.etag, codes))
+        elif held is None:
+            reason = "vanished" if self._capabilities.read or self._capabilities.search else CANNOT_BE_ASKED
+            parcel.fail(step.kind, Verdict(State.UNKNOWN, reason, codes=codes))
+        elif same_version(resource, held.resource) and held.resource.get("status") == resource.get("status"):
+            parcel.finish(step.kind, Copy(held.id, held.etag, codes))
+        elif is_newer(held.resource, resource):
+            parcel.fail(step.kind, Verdict(State.REJECTED, NEWER_IN_EHR, codes=codes))
+        elif self._capabilities.amendment == "hold" and resource.get("status") != "entered-in-error":
+            parcel.fail(step.kind, Verdict(State.REJECTED, OTHER_VERSION_IN_EHR, codes=codes))
+        else:
+            parcel.notes += codes
+            parcel.standing[step.kind] = Copy(held.id, held.etag)
+            parcel.in_place.add(step.kind)
+
+    def _held(self, step: Step, outcome: EntryOutcome) -> Found | None:
+        """What the server already had."""
+        if self._capabilities.read:
+            return self._client.read(step.type, outcome.id or "")
+        sought = seek(self._client, self._capabilities, step.kind, step.resource)
+        return sought.there or sought.other
+
+    def _settle_contested(self, parcel: Parcel, step: Step, status: int, codes: tuple[str, ...]) -> None:
+        """Something stands in the way (409, 412): somebody else's change, a race, or our own write of before."""
+        resource = parcel.shipment.resources[step.kind]
+        if step.method == "PUT" and step.kind != PROVENANCE and self._capabilities.read:
+            held = self._client.read(step.type, step.server_id or "")
+            if held is not None and same_version(resource, held.resource):
+                parcel.finish(step.kind, Copy(held.id, held.etag, codes))
+                return
+            untouched = held is not None and held.etag is not None and held.etag == step.if_match
+            contested = untouched and (self.atomic or status == HTTPStatus.CONFLICT)
+            reason = CHANGED_IN_EHR
+        else:
+            sought = seek(self._client, self._capabilities, step.kind, resource)
+            if sought.there is not None:
+                parcel.finish(step.kind, Copy(sought.there.id, sought.there.etag, codes))
+                return
+            contested = status == HTTPStatus.CONFLICT and not sought.several
+            reason = SEVERAL_MATCHES if step.method == "POST" else CHANGED_IN_EHR
+        if contested:
+            parcel.fail(step.kind, Verdict(State.UNKNOWN, "conflict", codes=codes))
+        else:
+            parcel.fail(step.kind, Verdict(State.REJECTED, reason, codes=codes))
