@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medscribe_pipeline import __version__
+from medscribe_pipeline.cli.fhir import fhir_app
 from medscribe_pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ visits_app = typer.Typer(
     help="The visits manifest: who, where and when, for recordings that do not say.", no_args_is_help=True
 )
 app.add_typer(visits_app, name="visits")
+app.add_typer(fhir_app, name="fhir")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 
