@@ -104,6 +104,15 @@ def test_each_note_becomes_its_documents(warehouse: Warehouse, settings: Setting
     assert {(row["mapping_version"], row["visit_day"]) for row in rows} == {(mapping_version(settings), TODAY)}
 
 
+def test_forms_that_cannot_be_made_are_counted(warehouse: Warehouse, settings: Settings) -> None:
+    with_pdf = settings.model_copy(update={"fhir": FhirSettings(renderings=("text", "pdf"))})
+    write(warehouse, a_note(1), a_note(2, "胸の痛み"))
+
+    report = run(warehouse, with_pdf)
+
+    assert (report.built, report.left_out) == (2, {"pdf": 1})
+
+
 def test_a_second_build_writes_nothing(warehouse: Warehouse, settings: Settings) -> None:
     write(warehouse, a_note(1), a_note(2, " "), a_note(3, state=NoteState.FAILED))
     run(warehouse, settings)
