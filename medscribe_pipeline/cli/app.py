@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +10,7 @@ import typer
 
 from medscribe_pipeline import __version__
 from medscribe_pipeline.cli.fhir import fhir_app
-from medscribe_pipeline.errors import ConfigError
+from medscribe_pipeline.cli.options import Day, Json, day_of
 
 if TYPE_CHECKING:
     from medscribe_pipeline.cli.runner import SyncResult
@@ -29,8 +29,6 @@ visits_app = typer.Typer(
 )
 app.add_typer(visits_app, name="visits")
 app.add_typer(fhir_app, name="fhir")
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 
 
 def _version(value: bool) -> None:  # typer's callback signature
@@ -92,7 +90,7 @@ def sync(
 
 @app.command()
 def status(
-    day: Annotated[str | None, typer.Option(help="Only this visit day, as YYYY-MM-DD.")] = None,
+    day: Day = None,
     as_json: Json = False,
 ) -> None:
     """Show what was pulled, what became of it, and what waits for somebody."""
@@ -102,7 +100,7 @@ def status(
 
     settings = _settings()
     with _warehouse(settings) as warehouse:
-        found = read_status(warehouse, target=settings.ehr.target, fingerprint=fingerprint(settings), day=_day(day))
+        found = read_status(warehouse, target=settings.ehr.target, fingerprint=fingerprint(settings), day=day_of(day))
     if as_json:
         print_json(status_json(found))
         return
@@ -262,15 +260,6 @@ def _warehouse(settings: Settings) -> Warehouse:
     from medscribe_pipeline.warehouse.store import Warehouse
 
     return Warehouse.open(settings)
-
-
-def _day(value: str | None) -> date | None:
-    if value is None:
-        return None
-    try:
-        return date.fromisoformat(value)
-    except ValueError:
-        raise ConfigError("--day is not a date such as 2026-11-19", code="day") from None
 
 
 def _place(settings: Settings) -> str:

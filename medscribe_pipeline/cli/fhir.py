@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from medscribe_pipeline.cli.coverage import coverage
+from medscribe_pipeline.cli.options import Json
 from medscribe_pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,8 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["fhir_app"]
 
 fhir_app = typer.Typer(help="FHIR in files: the codes of the mapping, and notes as documents.", no_args_is_help=True)
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+fhir_app.command()(coverage)
 
 STDOUT = "-"
 """`--out -`: standard output."""
@@ -65,7 +66,7 @@ def bundle(
     from medscribe_pipeline.warehouse.store import Warehouse
 
     if as_json and out == STDOUT:
-        raise ConfigError("--out - prints the Bundle, --json prints what was written; take one of them", code="usage")
+        raise typer.BadParameter("--out - prints the Bundle, --json prints what was written; take one of them")
     settings = Settings.load()
     options = BuildOptions.of(settings.fhir)
     with Warehouse.open(settings) as warehouse, warehouse.read() as connection:
