@@ -1,7 +1,7 @@
-"""The mapping of sections as FHIR terminology: CodeSystem, ValueSet and ConceptMap, for terminology servers.
+"""The codes this project owns as FHIR terminology: CodeSystems, ValueSet and ConceptMap, for terminology servers.
 
-A validator that knows the CodeSystem can check the project's own coding of a section, and one that knows the
-ConceptMap can translate it. The same mapping gives the same resources; they bear its version instead of a date.
+A validator that knows the CodeSystems can check the project's own codings, and one that knows the ConceptMap can
+translate those of sections. The same mapping gives the same resources; they bear its version instead of a date.
 
 Facts: FHIR R4 CodeSystem, ValueSet and ConceptMap (https://hl7.org/fhir/R4/terminology-module.html).
 """
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from medscribe_pipeline.fhir.elements import present
 from medscribe_pipeline.fhir.sections import LOINC
+from medscribe_pipeline.fhir.transcript import DOCUMENT_SYSTEM
 
 if TYPE_CHECKING:
     from medscribe_pipeline.fhir.mapping_rows import Section
@@ -41,7 +42,10 @@ _BOUNDARIES = {
 
 
 def terminology(mapping: Mapping, base_uri: str) -> list[dict[str, Any]]:
-    """The section keys of a mapping as R4 resources: CodeSystem, ValueSet, and ConceptMap to LOINC.
+    """The codes of a mapping as R4 resources.
+
+    These are the CodeSystem, the ValueSet and the ConceptMap to LOINC of section keys, and the CodeSystem of the
+    documents no LOINC code is made for.
 
     Args:
         mapping: The mapping, with rows of the user's own or without.
@@ -53,6 +57,7 @@ def terminology(mapping: Mapping, base_uri: str) -> list[dict[str, Any]]:
         _code_system(rows, base, mapping.version),
         _value_set(base, mapping.version),
         _concept_map(rows, base, mapping.version),
+        _documents(base, mapping.version),
     ]
 
 
@@ -109,6 +114,24 @@ def _code_system(rows: list[tuple[str, Section]], base: str, version: str) -> di
             )
             for key, row in rows
         ],
+    }
+
+
+def _documents(base: str, version: str) -> dict[str, Any]:
+    return {
+        **_head(
+            "CodeSystem",
+            DOCUMENT_SYSTEM.removeprefix("CodeSystem/"),
+            base,
+            version,
+            "ScribeDocument",
+            "Documents beside the notes of AI scribes",
+            "What comes with a clinical note and is none, as type and category of a DocumentReference.",
+        ),
+        "caseSensitive": True,
+        "content": "complete",
+        "count": 1,
+        "concept": [{"code": "transcript", "display": "Transcript of a visit"}],
     }
 
 

@@ -306,3 +306,27 @@ print(*(spec.key.to_user_string() for spec in defs.resolve_all_asset_specs()))
 
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(done.stdout.split()) == sorted(DAY_STAGES)
+
+
+def test_a_wrong_mapping_file_is_told_when_definitions_are_loaded(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text('[sections.PLAN]\nloinc = "18776-6"\n')
+    environment = {
+        "MEDSCRIBE_HOME": str(tmp_path / "home"),
+        "MEDSCRIBE_FHIR_MAPPING": str(tmp_path / "own.toml"),
+        "PATH": os.environ["PATH"],
+    }
+    script = "import medscribe_pipeline.definitions"
+
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert "sections.PLAN.loinc: is no LOINC code: its check digit is wrong" in done.stderr
+    assert "file=own.toml" in done.stderr

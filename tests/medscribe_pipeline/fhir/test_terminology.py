@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -10,15 +11,19 @@ from fhir.resources.R4B.codesystem import CodeSystem
 from fhir.resources.R4B.conceptmap import ConceptMap
 from fhir.resources.R4B.valueset import ValueSet
 
-from medscribe_pipeline.fhir import default_mapping, load_mapping
+from medscribe_pipeline.fhir import build_documents, default_mapping, load_mapping
 from medscribe_pipeline.fhir.terminology import terminology
+from medscribe_pipeline.notes import TranscriptTurn
+from tests.fhir_options import options
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from medscribe_pipeline.notes import ScribeNote
+
 BASE_URI = "https://example.org/fhir"
 MAPPING = default_mapping()
-CODES, VALUES, MAP = terminology(MAPPING, f"{BASE_URI}/")
+CODES, VALUES, MAP, DOCUMENTS = terminology(MAPPING, f"{BASE_URI}/")
 
 # Required binding of ConceptMap.group.element.target.equivalence in R4.
 EQUIVALENCES = {
@@ -33,12 +38,12 @@ def targets() -> dict[str, dict[str, Any]]:
 
 
 def test_models_accept_them() -> None:
-    for model, resource in ((CodeSystem, CODES), (ValueSet, VALUES), (ConceptMap, MAP)):
+    for model, resource in ((CodeSystem, CODES), (ValueSet, VALUES), (ConceptMap, MAP), (CodeSystem, DOCUMENTS)):
         model.model_validate(resource)
 
 
 def test_each_names_itself_and_the_mapping_it_is_of() -> None:
-    for resource in (CODES, VALUES, MAP):
+    for resource in (CODES, VALUES, MAP, DOCUMENTS):
         assert resource["url"] == f"{BASE_URI}/{resource['resourceType']}/{resource['id']}"
         assert resource["version"] == MAPPING.version
         assert (resource["status"], resource["experimental"]) == ("active", False)
@@ -77,6 +82,16 @@ def test_the_map_says_what_documents_are_sent_with() -> None:
     assert set(targets()) == MAPPING.known_keys()
 
 
+def test_the_code_of_a_transcript_is_known(note: ScribeNote) -> None:
+    spoken = replace(note, transcript=(TranscriptTurn("Bonjour."),))
+    found = build_documents(spoken, options(base_uri=BASE_URI, transcripts=True)).transcript
+    assert found is not None
+
+    own = [coding for coding in found["type"]["coding"] if coding["system"].startswith(BASE_URI)]
+    assert own == [{"system": DOCUMENTS["url"], "code": DOCUMENTS["concept"][0]["code"]}]
+    assert (DOCUMENTS["content"], DOCUMENTS["count"]) == ("complete", len(DOCUMENTS["concept"]))
+
+
 def test_equivalence_follows_the_fit() -> None:
     found = targets()
 
@@ -92,7 +107,7 @@ def test_a_key_without_loinc_is_unmatched_and_has_no_target_code(tmp_path: Path)
     (tmp_path / "own.toml").write_text('[sections.HOUSE_RULES]\ntitle.en = "House rules"\n')
     own = load_mapping(tmp_path / "own.toml")
 
-    codes, _, concept_map = terminology(own, BASE_URI)
+    codes, _, concept_map, _ = terminology(own, BASE_URI)
 
     (target,) = [
         element["target"][0] for element in concept_map["group"][0]["element"] if element["code"] == "HOUSE_RULES"
@@ -108,4 +123,4 @@ def test_a_key_without_loinc_is_unmatched_and_has_no_target_code(tmp_path: Path)
 def test_the_same_mapping_gives_the_same_bytes() -> None:
     again = terminology(MAPPING, BASE_URI)
 
-    assert orjson.dumps(again) == orjson.dumps([CODES, VALUES, MAP])
+    assert orjson.dumps(again) == orjson.dumps([CODES, VALUES, MAP, DOCUMENTS])
