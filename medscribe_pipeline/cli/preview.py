@@ -111,7 +111,7 @@ def _quarantined(note: ScribeNote, options: BuildOptions) -> str | None:
     """What a check of the documents finds: such a note goes nowhere, whatever its state."""
     try:
         for resource in build_documents(note, options).resources().values():
-            check(resource)
+            check(resource, options.release)
     except InvalidResource as error:
         return f"Quarantined: a document breaks a rule of FHIR ({error.context['rules']})."
     return None
