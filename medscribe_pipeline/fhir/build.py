@@ -143,7 +143,7 @@ def _build_batch(
         try:
             resources = build_documents(item.note, options).resources()
             for resource in resources.values():
-                check(resource)
+                check(resource, options.release)
         except MedscribeError as error:
             problems.append(_problem(warehouse, item, error, now, run_id))
             continue
