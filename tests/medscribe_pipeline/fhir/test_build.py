@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 import sqlalchemy as sa
@@ -80,10 +80,10 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Words that no document may hold: the rules as they would be for a note that breaks one."""
     words: set[str] = set()
 
-    def strict(resource: dict[str, Any]) -> None:
+    def strict(resource: dict[str, Any], release: Literal["R4", "R5"]) -> None:
         if any(word in str(resource) for word in words):
             raise MedscribeError("A rule is broken", code="fhir_rules", field_paths=("Composition.section:cmp-1",))
-        check(resource)
+        check(resource, release)
 
     monkeypatch.setattr(build, "check", strict)
     return words
