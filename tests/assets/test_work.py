@@ -276,10 +276,23 @@ def tick(clinic: Clinic, instance: dg.DagsterInstance, name: str) -> dg.SensorEx
 
 
 def test_without_work_the_sensors_skip(ordered: Clinic, instance: dg.DagsterInstance) -> None:
-    # Visits alone are no jobs: the schedule enrols them.
+    ordered.change("DELETE FROM visits")
+
     skipped = [tick(ordered, instance, name).skip_message for name in ("nabla_due_jobs", "inbox_sensor")]
 
     assert skipped == ["No job is due.", "The inbox is empty."]
+
+
+def test_a_recording_without_a_job_is_due_and_its_run_submits_it(
+    ordered: Clinic, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDSCRIBE_NABLA_POLL_FIRST_S", "600")
+    assert len(tick(ordered, instance, "nabla_due_jobs").run_requests or []) == 1
+
+    assert run(instance, "work_nabla").success
+
+    assert set(jobs_of(ordered, "nabla").values()) == {"running"}
+    assert tick(ordered, instance, "nabla_due_jobs").skip_message == "No job is due."
 
 
 def test_a_due_job_is_asked_for_once_a_minute_and_its_run_finishes_it(
