@@ -19,7 +19,7 @@ __all__ = ["jobs_due"]
 
 
 def jobs_due(warehouse: Warehouse, provider: str, now: datetime) -> int:
-    """Jobs of a provider that wait to be submitted or asked after, and recordings without a job yet. One query, indexed.
+    """Jobs that wait to be submitted or asked after, and recordings without a job yet. One query, indexed.
 
     A visit whose wish changed is found by the next run of anything; that takes reading all of them.
     """
