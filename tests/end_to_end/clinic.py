@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import socket
 import time
 from collections import Counter
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from medscribe_pipeline.sandbox import CorpusOptions, IntronOptions
+from medscribe_pipeline.sandbox import CorpusOptions, IntronOptions, PushOptions
 from medscribe_pipeline.sandbox.jobs import Phase
 from medscribe_pipeline.sandbox.recordings import AUDIO_HOST
 from medscribe_pipeline.warehouse.tables import inbox, notes, scribe_jobs, source_records
@@ -44,7 +44,6 @@ QUICK = {
     **{f"MEDSCRIBE_{name}_REVIEWED": "true" for name in ("NABLA", "INTRON")},
     "MEDSCRIBE_INTRON_STATUS_CALLS_PER_MINUTE": str(PLENTY),
     "MEDSCRIBE_INTRON_UPLOADS_PER_MINUTE": str(PLENTY),
-    "MEDSCRIBE_RECEIVER_PORT": "0",
     "MEDSCRIBE_RECEIVER_PATH_SECRET": PATH_SECRET,
 }
 
@@ -141,38 +140,41 @@ class Clinic:
         ended = self.medscribe.run("visits", "import", str(path), "--json")
         assert (ended.code, ended.json["new"]) == (0, len(rows)), ended.err
 
-    def rows(self, table: sa.Table) -> list[dict[str, Any]]:
-        """All rows of a table."""
-        engine = sa.create_engine(self.url, poolclass=sa.NullPool)
-        with engine.connect() as connection:
-            return [dict(row) for row in connection.execute(sa.select(table)).mappings()]
+    def rows(self, table: sa.Table, *conditions: sa.ColumnElement[bool]) -> list[dict[str, Any]]:
+        """Rows of a table."""
+        with sa.create_engine(self.url, poolclass=sa.NullPool).connect() as connection:
+            return [dict(row) for row in connection.execute(sa.select(table).where(*conditions)).mappings()]
+
+    def count(self, table: sa.Table, *conditions: sa.ColumnElement[bool]) -> int:
+        """How many rows there are."""
+        with sa.create_engine(self.url, poolclass=sa.NullPool).connect() as connection:
+            return connection.scalar(sa.select(sa.func.count()).select_from(table).where(*conditions)) or 0
 
     def standing(self) -> dict[str, str]:
         """How every job stands: `state`, or `state code`."""
         return {row["job_key"]: f"{row['state']} {row['code'] or ''}".strip() for row in self.rows(scribe_jobs)}
 
-    def sync_to_the_end(self) -> list[Ended]:
-        """Syncs until no job is under way and no event waits, letting the providers' time pass in between."""
+    def sync_to_the_end(self, *, ticks: int = 10) -> list[Ended]:
+        """Syncs until no job is under way and no event waits; `ticks` of the providers' time pass in between."""
         runs: list[Ended] = []
         while len(runs) < MOST_RUNS:
             if len(runs) > 1:
                 self._wait_for_expiry()
             runs.append(self.medscribe.sync())
-            self.sandbox.pushes.tick(10)
+            self.sandbox.pushes.tick(ticks)
             assert "Traceback" not in runs[-1].err
             assert runs[-1].json["run"]["failures"] == []
-            waits = [row for row in self.rows(inbox) if row["processed_at"] is None]
-            if not (waits or self.sandbox.outbox.waiting() or OPEN & {row["state"] for row in self.rows(scribe_jobs)}):
+            jobs, events = scribe_jobs.c.state.in_(OPEN), inbox.c.processed_at.is_(None)
+            if not (self.count(scribe_jobs, jobs) or self.count(inbox, events) or self.sandbox.outbox.waiting()):
                 return runs
         raise AssertionError(f"not at the end after {MOST_RUNS} runs: {self.standing()}")
 
     def _wait_for_expiry(self) -> None:
-        """Until the time is up of jobs that may never end: what the next run finds it can settle."""
+        """Until the time of jobs that may never end is up, if that is soon: what the next run finds it can settle."""
         until = max((row["expires_at"] for row in self.rows(scribe_jobs) if row["state"] == "running"), default=None)
-        if until is not None:
-            left_s = (until - datetime.now(UTC)).total_seconds()
-            assert left_s < START_S, "a job may go on for ever"
-            time.sleep(max(0.0, left_s))
+        left_s = 0.0 if until is None else (until - datetime.now(UTC)).total_seconds()
+        if 0 < left_s < START_S:
+            time.sleep(left_s)
 
     def submissions(self) -> Counter[str]:
         """What has to be submitted, as the sandbox counts it, each once."""
@@ -220,7 +222,7 @@ class Clinic:
 
     @contextmanager
     def receiving(self, **changes: str | None) -> Iterator[subprocess.Popen[str]]:
-        """The receiver as a process, and Nabla's webhook pointed at it; at the end it is killed if it still runs."""
+        """The receiver as a process, where the callbacks go; at the end it is killed if it still runs."""
         ready = self.medscribe.work / f"ready-{time.monotonic_ns()}.json"
         process = self.medscribe.start("receive", "--ready-file", str(ready), **changes)
         try:
@@ -229,7 +231,6 @@ class Clinic:
                 assert process.poll() is None, "the receiver ended"
                 assert time.monotonic() < give_up_at, "the receiver did not start"
                 time.sleep(0.01)
-            self.sandbox.outbox.targets["nabla"] = f"{json.loads(ready.read_bytes())['url']}/callbacks/nabla"
             yield process
         finally:
             kill(process.pid)
@@ -241,6 +242,13 @@ def held(result: dict[str, Any]) -> dict[str, Any]:
     named = {"id", "request_id", "client_request_id"}
     inside = result.get("payload") or result.get("data") or result
     return {name: value for name, value in inside.items() if name not in named}
+
+
+def free_port() -> int:
+    """A port on loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @contextmanager
@@ -255,9 +263,15 @@ def open_clinic(
         settings: Of every command; `None` removes one.
         options: Of `Sandbox`.
     """
+    port = free_port()
+    callbacks = f"http://127.0.0.1:{port}/callbacks/nabla"
     options = {"intron": IntronOptions(status_calls_per_minute=PLENTY), "audio_folder": folder / "audio", **options}
+    options["push"] = replace(options.get("push", PushOptions()), nabla_url=callbacks)
     with open_sandbox(corpus=CORPUS, **options) as (sandbox, trap):
         medscribe = Medscribe(folder, {**sandbox.environment(), **QUICK}, working=True)
+        # Always the same port: a message that waits for the receiver has its address already.
+        medscribe.environment["MEDSCRIBE_RECEIVER_PORT"] = str(port)
+        medscribe.environment["MEDSCRIBE_NABLA_CALLBACK_URL"] = f"{callbacks}/{PATH_SECRET}"
         if database_url is not None:
             medscribe.environment["MEDSCRIBE_WAREHOUSE_URL"] = database_url
         for name, value in (settings or {}).items():

@@ -9,7 +9,7 @@ import pytest
 
 from medscribe_pipeline.sandbox import NablaOptions, PushOptions
 from medscribe_pipeline.warehouse.tables import inbox, scribe_jobs
-from tests.end_to_end.clinic import LISTENED, PATH_SECRET, TRANSCRIBED, UPLOADED, open_clinic
+from tests.end_to_end.clinic import LISTENED, TRANSCRIBED, UPLOADED, open_clinic
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,15 +49,12 @@ def test_whatever_becomes_of_jobs_that_only_callbacks_end(tmp_path: Path, postgr
         **EXPIRES_SOON,
         "MEDSCRIBE_NABLA_API_VERSION": "archived",
         "MEDSCRIBE_NABLA_WEBHOOK_SECRET": None,
-        "MEDSCRIBE_NABLA_CALLBACK_URL": "https://receiver.example.org/callbacks/nabla",
     }
     nabla = NablaOptions(webhook_secrets=())
     with (
         open_clinic(tmp_path, database_url=postgres_url, settings=settings, nabla=nabla) as clinic,
         clinic.receiving(),
     ):
-        url = f"{clinic.sandbox.outbox.targets['nabla']}/{PATH_SECRET}"
-        clinic.medscribe.environment["MEDSCRIBE_NABLA_CALLBACK_URL"] = url
         clinic.record("nabla", LISTENED)
         clinic.record("intron", UPLOADED)
         clinic.import_visits()
