@@ -138,7 +138,8 @@ class Clinic:
         path = self.medscribe.work / "visits.csv"
         write_visits(path, rows)
         ended = self.medscribe.run("visits", "import", str(path), "--json")
-        assert (ended.code, ended.json["new"]) == (0, len(rows)), ended.err
+        assert ended.code == 0, ended.err
+        assert ended.json["new"] == len(rows)
 
     def rows(self, table: sa.Table, *conditions: sa.ColumnElement[bool]) -> list[dict[str, Any]]:
         """Rows of a table."""
@@ -163,7 +164,7 @@ class Clinic:
             runs.append(self.medscribe.sync())
             self.sandbox.pushes.tick(ticks)
             assert "Traceback" not in runs[-1].err
-            assert runs[-1].json["run"]["failures"] == []
+            assert runs[-1].json["run"]["failures"] == [], runs[-1].err
             jobs, events = scribe_jobs.c.state.in_(OPEN), inbox.c.processed_at.is_(None)
             if not (self.count(scribe_jobs, jobs) or self.count(inbox, events) or self.sandbox.outbox.waiting()):
                 return runs

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
 
-from medscribe_pipeline.sandbox import NablaOptions, PushOptions
+from medscribe_pipeline.sandbox import JobOptions, NablaOptions, PushOptions
 from medscribe_pipeline.warehouse.tables import inbox, scribe_jobs
 from tests.end_to_end.clinic import LISTENED, TRANSCRIBED, UPLOADED, open_clinic
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(300)
 
 EXPIRES_SOON = {f"MEDSCRIBE_{name}_JOB_EXPIRES_AFTER_S": "5" for name in ("NABLA", "INTRON")}
+THOUSAND = 1000
 
 
 def test_whatever_becomes_of_jobs(tmp_path: Path) -> None:
@@ -63,6 +65,34 @@ def test_whatever_becomes_of_jobs_that_only_callbacks_end(tmp_path: Path, postgr
 
         assert_ended_as_told(clinic)
         assert {(row["verified"], row["code"]) for row in clinic.rows(inbox)} == {(False, None)}
+
+
+def test_a_thousand_jobs(tmp_path: Path) -> None:
+    """As many at once as a clinic has in a week; without an EHR, which has tests of its own."""
+    settings = {
+        "MEDSCRIBE_EHR_BASE_URL": None,
+        "MEDSCRIBE_EHR_TOKEN": None,
+        "MEDSCRIBE_INTRON_POST_PROCESSING": '["soap_note"]',
+        "MEDSCRIBE_NABLA_CONNECTIONS": "8",
+        "MEDSCRIBE_INTRON_CONNECTIONS": "8",
+    }
+    with open_clinic(tmp_path, settings=settings, jobs=JobOptions(steps=1)) as clinic:
+        clinic.record("nabla", {"": TRANSCRIBED[""]}, times=THOUSAND // 4)
+        clinic.record("intron", {"": UPLOADED[""]}, times=THOUSAND // 2)
+        clinic.import_visits(local=False)
+        started = time.monotonic()
+
+        runs = clinic.sync_to_the_end()
+
+        assert time.monotonic() - started < 60
+        assert (
+            sum(facts.get("submitted", 0) for run in runs for facts in run.json["run"]["sources"].values()) == THOUSAND
+        )
+        assert clinic.standing() == clinic.ends
+        assert len(clinic.ends) == THOUSAND
+        assert clinic.sandbox.stats.jobs == clinic.submissions()
+        assert not clinic.sandbox.stats.repeats
+        clinic.assert_results_are_there_once()
 
 
 def assert_ended_as_told(clinic: Clinic) -> None:
