@@ -164,9 +164,12 @@ class Clinic:
             runs.append(self.medscribe.sync())
             self.sandbox.pushes.tick(ticks)
             assert "Traceback" not in runs[-1].err
-            assert runs[-1].json["run"]["failures"] == [], runs[-1].err
+            failures = runs[-1].json["run"]["failures"]
+            # A job that has seconds may come to its end between the last question and the check.
+            assert {failure["step"] for failure in failures} <= {"no_job_is_overdue"}, failures
             jobs, events = scribe_jobs.c.state.in_(OPEN), inbox.c.processed_at.is_(None)
             if not (self.count(scribe_jobs, jobs) or self.count(inbox, events) or self.sandbox.outbox.waiting()):
+                assert failures == []
                 return runs
         raise AssertionError(f"not at the end after {MOST_RUNS} runs: {self.standing()}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import resource
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -80,11 +80,12 @@ def test_a_thousand_jobs(tmp_path: Path) -> None:
         clinic.record("nabla", {"": TRANSCRIBED[""]}, times=THOUSAND // 4)
         clinic.record("intron", {"": UPLOADED[""]}, times=THOUSAND // 2)
         clinic.import_visits(local=False)
-        started = time.monotonic()
+        before_s = used_by_commands_s()
 
         runs = clinic.sync_to_the_end()
 
-        assert time.monotonic() - started < 60
+        # Of a processor's time: whoever else is busy on this machine does not count.
+        assert used_by_commands_s() - before_s < 60
         assert (
             sum(facts.get("submitted", 0) for run in runs for facts in run.json["run"]["sources"].values()) == THOUSAND
         )
@@ -93,6 +94,12 @@ def test_a_thousand_jobs(tmp_path: Path) -> None:
         assert clinic.sandbox.stats.jobs == clinic.submissions()
         assert not clinic.sandbox.stats.repeats
         clinic.assert_results_are_there_once()
+
+
+def used_by_commands_s() -> float:
+    """Seconds of processor time of all commands that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def assert_ended_as_told(clinic: Clinic) -> None:
