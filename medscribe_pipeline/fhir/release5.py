@@ -49,8 +49,9 @@ def to_r5(resource: dict[str, Any]) -> dict[str, Any]:
     """
     result = dict(resource)
     if "meta" in result:
-        meta = {name: value for name, value in result.pop("meta").items() if name != "profile"}
-        result = result | ({"meta": meta} if meta else {})
+        result["meta"] = {name: value for name, value in result["meta"].items() if name != "profile"}
+        if not result["meta"]:
+            del result["meta"]
     if "contained" in result:
         result["contained"] = [to_r5(each) for each in result["contained"]]
     convert = _CONVERSIONS.get(result["resourceType"])
