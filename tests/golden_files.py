@@ -59,7 +59,12 @@ def _built(template: str | None) -> Built:
 def _difference(built: Built, whole: Built) -> Built:
     return {
         case: {
-            kind: {name: value for name, value in resource.items() if value != whole[case][kind].get(name)}
+            # `null` stands for an element that is missing here and there in `whole`.
+            kind: {
+                name: resource.get(name)
+                for name in resource | whole[case][kind]
+                if resource.get(name) != whole[case][kind].get(name)
+            }
             for kind, resource in resources.items()
         }
         for case, resources in built.items()

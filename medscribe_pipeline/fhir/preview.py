@@ -19,7 +19,7 @@ from medscribe_pipeline.fhir.coverage import Treatment, codes_of
 from medscribe_pipeline.fhir.documents import build_documents
 from medscribe_pipeline.fhir.narrative import clean_text
 from medscribe_pipeline.fhir.rules_elements import narrative_rule
-from medscribe_pipeline.fhir.sections import LOINC
+from medscribe_pipeline.fhir.sections import LOINC, section_system
 from medscribe_pipeline.fhir.text import has_text, origin_line
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class _Sections:
     own_system: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.own_system = f"{self.options.base_uri.rstrip('/')}/CodeSystem/scribe-section"
+        self.own_system = section_system(self.options.base_uri)
 
     def sections(self, listed: Sequence[dict[str, Any]], name: str, level: int) -> Iterator[str]:
         """Each section and what is nested in it; `name` is the start of its anchor, `level` that of its heading."""

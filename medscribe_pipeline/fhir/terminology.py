@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from medscribe_pipeline.fhir.elements import present
-from medscribe_pipeline.fhir.sections import LOINC
+from medscribe_pipeline.fhir.sections import LOINC, section_system
 from medscribe_pipeline.fhir.transcript import DOCUMENT_SYSTEM
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _value_set(base: str, version: str) -> dict[str, Any]:
             "Sections of AI scribe notes",
             "Every section key of the code system of the same name.",
         ),
-        "compose": {"include": [{"system": f"{base}/CodeSystem/{SECTIONS}", "version": version}]},
+        "compose": {"include": [{"system": section_system(base), "version": version}]},
     }
 
 
@@ -166,7 +166,7 @@ def _concept_map(rows: list[tuple[str, Section]], base: str, version: str) -> di
         "targetUri": LOINC_VALUES,
         "group": [
             {
-                "source": f"{base}/CodeSystem/{SECTIONS}",
+                "source": section_system(base),
                 "sourceVersion": version,
                 "target": LOINC,
                 "element": [{"code": key, "display": row.title["en"], "target": [_target(row)]} for key, row in rows],
