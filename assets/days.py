@@ -185,6 +185,7 @@ def _documents_metadata(report: DocumentsReport, count: int) -> Metadata:
         "built": report.built,
         "without_document": report.without.total(),
         "without_why": _codes(report.without),
+        "forms_left_out": _codes(report.left_out),
         "quarantined": report.quarantined.total(),
         "quarantined_why": _codes(report.quarantined),
     }

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping
+from datetime import timedelta
 
 import dagster as dg
 from pydantic import Field
@@ -21,6 +22,9 @@ progress = logging.getLogger("medscribe_pipeline.progress")
 
 JOBS = "jobs"
 INBOX = "inbox_events"
+
+SHORTEST_WINDOW = timedelta(minutes=2)
+"""Dagster knows none of less than a minute, and the warning comes at half of it."""
 
 Metadata = dict[str, str | int | float]
 
@@ -58,6 +62,7 @@ def _jobs_asset(settings: Settings, provider: Provider) -> dg.AssetsDefinition:
         owners=["team:data-engineering"],
         tags={"phi": "true"},
         pool=f"{provider.name}.{settings.account}",
+        freshness_policy=_freshness(settings, provider.name),
         description=f"Recordings of the visits manifest as jobs at {provider.name.title()}: submitted exactly once, "
         "asked after within its budget, results landed in `source_records`.",
     )
@@ -91,6 +96,13 @@ def _jobs_asset(settings: Settings, provider: Provider) -> dg.AssetsDefinition:
         return dg.MaterializeResult(metadata=_work_metadata(report))
 
     return jobs
+
+
+def _freshness(settings: Settings, provider: str) -> dg.FreshnessPolicy:
+    """Stale when nobody has asked after the jobs for as long as one may live: by then some have expired unseen."""
+    own: JobSettings = getattr(settings, provider)
+    window = max(timedelta(seconds=own.job_expires_after_s), SHORTEST_WINDOW)
+    return dg.FreshnessPolicy.time_window(fail_window=window, warn_window=window / 2)
 
 
 def _inbox_asset(settings: Settings) -> dg.AssetsDefinition:

@@ -17,4 +17,4 @@ def open_fhir_client(settings: Settings) -> Iterator[FhirClient]:
         raise ConfigError("MEDSCRIBE_EHR_BASE_URL is not set", code="no_ehr")
     auth = BearerToken(ehr.token.get_secret_value()) if ehr.token else None
     with HttpClient("ehr", ehr.base_url, ehr, auth, credential_hint="MEDSCRIBE_EHR_TOKEN") as http:
-        yield FhirClient(http)
+        yield FhirClient(http, settings.fhir.release)

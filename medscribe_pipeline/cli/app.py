@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,8 +10,9 @@ import typer
 
 from medscribe_pipeline import __version__
 from medscribe_pipeline.cli.ehr import ehr_app
+from medscribe_pipeline.cli.fhir import fhir_app
 from medscribe_pipeline.cli.links import links_app
-from medscribe_pipeline.errors import ConfigError
+from medscribe_pipeline.cli.options import Day, Json, day_of
 
 if TYPE_CHECKING:
     from medscribe_pipeline.cli.runner import SyncResult
@@ -29,10 +30,9 @@ visits_app = typer.Typer(
     help="The visits manifest: who, where and when, for recordings that do not say.", no_args_is_help=True
 )
 app.add_typer(visits_app, name="visits")
+app.add_typer(fhir_app, name="fhir")
 app.add_typer(ehr_app, name="ehr")
 app.add_typer(links_app, name="links")
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 
 
 def _version(value: bool) -> None:  # typer's callback signature
@@ -94,7 +94,7 @@ def sync(
 
 @app.command()
 def status(
-    day: Annotated[str | None, typer.Option(help="Only this visit day, as YYYY-MM-DD.")] = None,
+    day: Day = None,
     as_json: Json = False,
 ) -> None:
     """Show what was pulled, what became of it, and what waits for somebody."""
@@ -104,7 +104,7 @@ def status(
 
     settings = _settings()
     with _warehouse(settings) as warehouse:
-        found = read_status(warehouse, target=settings.ehr.target, fingerprint=fingerprint(settings), day=_day(day))
+        found = read_status(warehouse, target=settings.ehr.target, fingerprint=fingerprint(settings), day=day_of(day))
     if as_json:
         print_json(status_json(found))
         return
@@ -264,15 +264,6 @@ def _warehouse(settings: Settings) -> Warehouse:
     from medscribe_pipeline.warehouse.store import Warehouse
 
     return Warehouse.open(settings)
-
-
-def _day(value: str | None) -> date | None:
-    if value is None:
-        return None
-    try:
-        return date.fromisoformat(value)
-    except ValueError:
-        raise ConfigError("--day is not a date such as 2026-11-19", code="day") from None
 
 
 def _place(settings: Settings) -> str:

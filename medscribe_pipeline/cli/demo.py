@@ -13,7 +13,7 @@ import tempfile
 import threading
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,8 +72,7 @@ def run(*, ui_port: int | None, fresh: bool, as_json: bool) -> int:
     """
     home = _home(fresh=fresh)
     again = (home / "warehouse.sqlite").exists()
-    world = Sandbox(state=home / "sandbox.sqlite", tick_every_s=TICK_S, audio_folder=home / "audio")
-    with world as sandbox, _environment(home, sandbox), _receiving(sandbox):
+    with _world(home) as sandbox, _environment(home, sandbox), _receiving(sandbox):
         settings = Settings.load()
         if ui_port is not None and again:
             return _ui(home, ui_port)
@@ -82,6 +81,23 @@ def run(*, ui_port: int | None, fresh: bool, as_json: bool) -> int:
         if code == 0 and ui_port is not None:
             return _ui(home, ui_port)
     return code
+
+
+@contextmanager
+def _world(home: Path) -> Iterator[Sandbox]:
+    with ExitStack() as stack:
+        world = Sandbox(state=home / "sandbox.sqlite", tick_every_s=TICK_S, audio_folder=home / "audio")
+        try:
+            sandbox = stack.enter_context(world)
+        except ConfigError as error:
+            if error.code != "sandbox_state":
+                raise
+            raise ConfigError(
+                "The earlier demo here is of another version of medscribe-pipeline; forget it with "
+                "`medscribe demo --fresh` (or `make demo-fresh`)",
+                code="demo_of_another_version",
+            ) from None
+        yield sandbox
 
 
 def _sync_once(settings: Settings, sandbox: Sandbox, passed: dict[str, int] | None, *, as_json: bool) -> int:

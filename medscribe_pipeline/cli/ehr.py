@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medscribe_pipeline.cli.options import Json
 from medscribe_pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ __all__ = ["ehr_app", "target_of"]
 ehr_app = typer.Typer(help="The FHIR servers notes are delivered to.", no_args_is_help=True)
 
 Target = Annotated[str | None, typer.Option(help="Name of the target. Default: the first.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 
 
 @ehr_app.command()

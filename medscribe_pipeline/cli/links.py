@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from medscribe_pipeline.cli.ehr import target_of
+from medscribe_pipeline.cli.options import Json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +25,6 @@ links_app = typer.Typer(
     help="Patients, clinicians and encounters by the ids a target gives them.", no_args_is_help=True
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 Target = Annotated[str | None, typer.Option(help="Name of the target. Default: the first.")]
 Kind = Annotated[
     Literal["patient", "practitioner", "encounter"] | None, typer.Option(help="Only this kind of reference.")

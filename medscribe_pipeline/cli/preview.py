@@ -94,9 +94,9 @@ def write_private(path: Path, text: str, *, replace: bool) -> None:
     draft = path.parent / f".{path.name}.{os.getpid()}.tmp"
     try:
         if path.is_dir():
-            raise ConfigError("--out is a folder; name a file in it", code="preview_out")
+            raise ConfigError("--out is a folder; name a file in it", code="file_unwritable")
         if not replace and os.path.lexists(path):
-            raise ConfigError("There is a file at --out already; --force replaces it", code="preview_exists")
+            raise ConfigError("There is a file at --out already; --force replaces it", code="file_exists")
         # With its permissions from the start: nobody else may open it while it is written.
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(text.encode())
@@ -104,14 +104,16 @@ def write_private(path: Path, text: str, *, replace: bool) -> None:
     except OSError:
         with suppress(OSError):
             draft.unlink()
-        raise ConfigError("The file at --out cannot be written; choose another folder", code="preview_out") from None
+        raise ConfigError(
+            "The file at --out cannot be written; choose another folder", code="file_unwritable"
+        ) from None
 
 
 def _quarantined(note: ScribeNote, options: BuildOptions) -> str | None:
     """What a check of the documents finds: such a note goes nowhere, whatever its state."""
     try:
         for resource in build_documents(note, options).resources().values():
-            check(resource)
+            check(resource, options.release)
     except InvalidResource as error:
         return f"Quarantined: a document breaks a rule of FHIR ({error.context['rules']})."
     return None

@@ -125,12 +125,13 @@ def sync(
     warnings.filterwarnings("ignore", module="dagster")
     import dagster as dg
 
-    from assets.automation import BUILD_JOB, SYNC_JOB, consecutive
+    from assets.automation import BUILD_JOB, INBOX_JOB, SYNC_JOB, consecutive
     from assets.partitions import range_tags
     from assets.sources import SyncConfig, source_key
     from assets.work import INBOX, JOBS, WorkConfig
     from medscribe_pipeline.definitions import build_definitions
     from medscribe_pipeline.providers.catalogue import PROVIDERS
+    from medscribe_pipeline.providers.inbox_store import open_events
 
     config = SyncConfig(since=since, until=until, full_refresh=full_refresh)
     config.window(settings)  # A wrong time is told before anything starts.
@@ -150,6 +151,15 @@ def sync(
             tags={"medscribe/trigger": "medscribe sync"},
         )
         _collect(run, result)
+        if INBOX not in result.sources and open_events(warehouse)[0]:
+            # Skipped, because a provider's jobs failed: what others pushed must not wait for that.
+            run = definitions.resolve_job_def(INBOX_JOB).execute_in_process(
+                instance=instance,
+                run_config={"loggers": QUIET},
+                raise_on_error=False,
+                tags={"medscribe/trigger": "medscribe sync"},
+            )
+            _collect(run, result)
         build = definitions.resolve_job_def(BUILD_JOB)
         for part in consecutive(due_days(warehouse, settings)):
             run = build.execute_in_process(

@@ -172,10 +172,10 @@ def render(found: dict[str, Any]) -> None:
         documents.add_column(column)
     for row in found["documents"]:
         resource = row["resource"]
-        codes = [coding["code"] for coding in resource["type"].get("coding", []) if "code" in coding]
+        codes = [coding["code"] for coding in resource.get("type", {}).get("coding", []) if "code" in coding]
         documents.add_row(
             row["kind"],
-            resource["status"],
+            resource.get("status", "-"),  # a Provenance has none
             resource.get("docStatus", "-"),
             ", ".join(codes),
             row["version"][:12],

@@ -1,4 +1,4 @@
-"""FHIR over HTTP: search, read, create, update and Bundle. What the answers say is read by `outcomes.py`.
+"""FHIR over HTTP, R4 or R5: search, read, create, update and Bundle. What the answers say is read by `outcomes.py`.
 
 A write is sent once, unless it surely took no effect; what else may be repeated is for the caller to know.
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from medscribe_pipeline.ehr.outcomes import (
     EntryOutcome,
@@ -39,8 +39,8 @@ _HEADERS = {"Accept": _FHIR_JSON, "Content-Type": _FHIR_JSON}
 # HAPI answers a search from its cache for a minute unless told not to; ours ask whether something arrived just now.
 _FRESH = {"Accept": _FHIR_JSON, "Cache-Control": "no-cache"}
 
-# R4 4.0.1, and R4B 4.3.0, which is the same for the resources we send.
-_VERSIONS = ("4.0", "4.3")
+# R4 4.0.1, and R4B 4.3.0, which is the same for the resources we send. R5 is 5.0.0.
+_VERSIONS = {"R4": ("4.0", "4.3"), "R5": ("5.0",)}
 
 # Without an OperationOutcome these say that nobody here speaks FHIR; a resource that is wrong gets one.
 _NO_ENDPOINT = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.NOT_ACCEPTABLE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE})
@@ -68,10 +68,12 @@ class FhirClient:
 
     Args:
         http: Client of the EHR's base URL.
+        release: Release of what is sent, which the server has to speak.
     """
 
-    def __init__(self, http: HttpClient) -> None:
+    def __init__(self, http: HttpClient, release: Literal["R4", "R5"] = "R4") -> None:
         self._http = http
+        self._release = release
         self._checked = False
         self._lock = threading.Lock()
 
@@ -81,7 +83,7 @@ class FhirClient:
         return self._http.stats.requests
 
     def check_version(self) -> None:
-        """Asks once whether this is an R4 server; see `capabilities`."""
+        """Asks once whether the server speaks our release; see `capabilities`."""
         with self._lock:
             if not self._checked:
                 self.capabilities()
@@ -91,7 +93,8 @@ class FhirClient:
         """The server's CapabilityStatement; `None` from a server that keeps it to itself.
 
         Raises:
-            ConfigError: `fhir_endpoint`: the base URL leads elsewhere. `fhir_version`: the server is not R4.
+            ConfigError: `fhir_endpoint`: the base URL leads elsewhere. `fhir_version`: the server speaks
+                another release.
         """
         try:
             answer = self._http.request("GET", "metadata", headers=_FRESH, repeat=True)
@@ -103,9 +106,11 @@ class FhirClient:
         if not isinstance(statement, dict) or statement.get("resourceType") != "CapabilityStatement":
             raise _no_endpoint(answer.status)
         version = statement.get("fhirVersion")
-        if not isinstance(version, str) or not version.startswith(_VERSIONS):
+        if not isinstance(version, str) or not version.startswith(_VERSIONS[self._release]):
             raise ConfigError(
-                "The FHIR server is not R4; set MEDSCRIBE_EHR_BASE_URL to its R4 endpoint", code="fhir_version"
+                f"The FHIR server is not {self._release}; set MEDSCRIBE_EHR_BASE_URL to its {self._release} endpoint, "
+                "or MEDSCRIBE_FHIR_RELEASE to what it speaks",
+                code="fhir_version",
             )
         return statement
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from medscribe_pipeline.ehr import ledger
 from medscribe_pipeline.ehr.ledger import COMPOSITION, Entry, Key, State
-from medscribe_pipeline.ehr.sending import Verdict, look_up
+from medscribe_pipeline.ehr.sending import Verdict, identifier_of, look_up
 from medscribe_pipeline.errors import ConfigError, Retriable
 from medscribe_pipeline.warehouse.store import in_chunks
 from medscribe_pipeline.warehouse.tables import fhir_documents
@@ -111,7 +111,7 @@ def _note_identifiers(warehouse: Warehouse, chunk: Sequence[Entry]) -> dict[str,
     )
     with warehouse.read() as connection:
         rows = connection.execute(query).all()
-    return {note_id: (each["identifier"]["system"], each["identifier"]["value"]) for note_id, each in rows}
+    return {note_id: identifier_of(composition) for note_id, composition in rows}
 
 
 def _settle(connection: sa.Connection, entry: Entry, verdict: Verdict, now: datetime) -> bool:

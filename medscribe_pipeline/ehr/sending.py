@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from medscribe_pipeline.ehr.client import EntryOutcome, FhirClient
 
-__all__ = ["Shipment", "Verdict", "create_bundle", "judge", "look_up", "send", "update_bundle"]
+__all__ = ["Shipment", "Verdict", "create_bundle", "identifier_of", "judge", "look_up", "send", "update_bundle"]
 
 _PRECONDITION = "precondition"
 _STOPPING = frozenset({"throttled", "stopped", "redirect", "path"})
@@ -91,7 +91,7 @@ def create_bundle(shipment: Shipment) -> dict[str, Any]:
 
     The condition is one identifier and nothing else: every server with conditional create knows that much.
     """
-    system, value = _note_identifier(shipment.resources)
+    system, value = identifier_of(shipment.resources[COMPOSITION])
     condition = f"identifier={quote(f'{system}|{value}', safe=':/')}"
     entries = []
     for kind in KINDS:
@@ -224,7 +224,7 @@ def _post(client: FhirClient, bundle: dict[str, Any], standing: Mapping[str, Cop
 def _create(client: FhirClient, shipment: Shipment) -> Verdict:
     verdict = _post(client, create_bundle(shipment))
     if verdict.reason == _PRECONDITION:
-        found = look_up(client, shipment.key, _note_identifier(shipment.resources))
+        found = look_up(client, shipment.key, identifier_of(shipment.resources[COMPOSITION]))
         if found.state is State.PLANNED:
             return replace(verdict, state=State.REJECTED, reason=SEVERAL_MATCHES)
         return found
@@ -255,7 +255,7 @@ def _update(client: FhirClient, shipment: Shipment, standing: Mapping[str, Copy]
     verdict = _post(client, update_bundle(shipment, standing), standing)
     if verdict.reason == _PRECONDITION:
         # Somebody changed it; or it was us, and the answer was lost.
-        found = look_up(client, shipment.key, _note_identifier(shipment.resources))
+        found = look_up(client, shipment.key, identifier_of(shipment.resources[COMPOSITION]))
         if found.state is State.PLANNED:
             return replace(verdict, state=State.REJECTED, reason=CHANGED_IN_EHR)
         return found
@@ -285,8 +285,10 @@ def _with_etags(client: FhirClient, shipment: Shipment, standing: Mapping[str, C
     return copies
 
 
-def _note_identifier(resources: Mapping[str, dict[str, Any]]) -> tuple[str, str]:
-    identifier = resources[COMPOSITION]["identifier"]
+def identifier_of(composition: Mapping[str, Any]) -> tuple[str, str]:
+    """System and value of the note's identifier, which its Composition has: alone in R4, in a list in R5."""
+    listed = composition["identifier"]
+    identifier = listed[0] if isinstance(listed, list) else listed
     return identifier["system"], identifier["value"]
 
 

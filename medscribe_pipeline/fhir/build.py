@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from medscribe_pipeline.errors import MedscribeError
 from medscribe_pipeline.fhir.documents import build_documents
 from medscribe_pipeline.fhir.options import BuildOptions
+from medscribe_pipeline.fhir.renderings import missing_forms
 from medscribe_pipeline.fhir.rules import check
 from medscribe_pipeline.notes import NoteState
 from medscribe_pipeline.warehouse.notes import MappedNote, read_notes
@@ -36,7 +37,8 @@ class DocumentsReport:
     """What a day's notes became.
 
     `built` notes were new or changed; the counts of documents are of all there are; `removed` are documents of kinds
-    that are not built any more, a transcript after its setting was switched off; `without` says why a note has none.
+    that are not built any more, a transcript after its setting was switched off; `without` says why a note has none;
+    `left_out` counts forms of a note that could not be made, see `renderings`.
     """
 
     built: int = 0
@@ -46,6 +48,7 @@ class DocumentsReport:
     transcripts: int = 0
     removed: int = 0
     without: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
     quarantined: Counter[str] = field(default_factory=Counter)
 
 
@@ -140,10 +143,11 @@ def _build_batch(
         try:
             resources = build_documents(item.note, options).resources()
             for resource in resources.values():
-                check(resource)
+                check(resource, options.release)
         except MedscribeError as error:
             problems.append(_problem(warehouse, item, error, now, run_id))
             continue
+        report.left_out.update(missing_forms(resources["DocumentReference"], options))
         healthy.append(
             quarantine_id(warehouse.account, STAGE, item.note.provider, item.note.stream, item.note.source_id)
         )

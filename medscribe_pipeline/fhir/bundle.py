@@ -12,7 +12,7 @@ entry is reached from the Composition going forward; only a Provenance may point
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from medscribe_pipeline.fhir.devices import assembler, assembler_device, scribe
@@ -25,7 +25,8 @@ from medscribe_pipeline.fhir.people import (
     role_identifiers,
     scribe_device,
 )
-from medscribe_pipeline.fhir.provenance import provenance, recorded_at
+from medscribe_pipeline.fhir.provenance import recorded_at
+from medscribe_pipeline.fhir.release5 import to_r5
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,7 +77,7 @@ def document_bundle(note: ScribeNote, options: BuildOptions) -> dict[str, Any]:
         MedscribeError: As `build_documents` raises.
         ConfigError: There is no such profile.
     """
-    documents = build_documents(note, options)
+    documents = build_documents(note, replace(options, release="R4"))
     version = version_identifier(note.note_id, note.version)
     members = [
         _Member("Composition", documents.composition),
@@ -87,10 +88,10 @@ def document_bundle(note: ScribeNote, options: BuildOptions) -> dict[str, Any]:
         _Member("Device/assembler", assembler(options), assembler_device(options)),
     ]
     links = {_key(each.stands_for): _link(each, version) for each in members if each.stands_for}
-    origin = provenance(note, options)
+    origin = documents.provenance
     # Of its two targets the Composition is in here; the DocumentReference is another form of the note, and outside.
     targets = {_key(each): _link(members[0], version) for each in origin["target"] if each["type"] == "Composition"}
-    return {
+    document = {
         "resourceType": "Bundle",
         "meta": {"security": [ai_label()]},
         "identifier": {"system": VERSION_SYSTEM, "value": version},
@@ -101,6 +102,7 @@ def document_bundle(note: ScribeNote, options: BuildOptions) -> dict[str, Any]:
             _entry(_Member("Provenance", origin), version, links | targets),
         ],
     }
+    return document if options.release == "R4" else to_r5(document)
 
 
 def _visit(documents: FhirDocuments) -> Iterator[_Member]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from medscribe_pipeline.fhir.sections import LOINC, one_line
+from medscribe_pipeline.fhir.sections import one_line
 from medscribe_pipeline.warehouse.tables import note_sections, notes
 
 if TYPE_CHECKING:
@@ -129,11 +129,10 @@ def codes_of(mapping: Mapping, key: str | None) -> KeyCodes:
     known = (one_line(key) or "").upper()
     if not known:
         return KeyCodes(Treatment.NO_KEY)
-    if known not in mapping.known_keys():
+    row = mapping.rows.sections.get(known)
+    if row is None:
         return KeyCodes(Treatment.UNKNOWN)
-    codings = mapping.section_coding(known, None, None, "").get("coding", [])
-    loinc = next((coding["code"] for coding in codings if coding["system"] == LOINC), None)
-    return KeyCodes(Treatment.LOINC if loinc else Treatment.OWN_CODE, loinc, mapping.rows.sections[known].fit)
+    return KeyCodes(Treatment.LOINC if row.loinc else Treatment.OWN_CODE, row.loinc, row.fit)
 
 
 def read_coverage(warehouse: Warehouse, mapping: Mapping, day: date | None = None) -> Coverage:

@@ -16,6 +16,8 @@ from medscribe_pipeline.errors import MedscribeError
 from medscribe_pipeline.fhir.composition import composition
 from medscribe_pipeline.fhir.document_reference import document_reference
 from medscribe_pipeline.fhir.elements import status
+from medscribe_pipeline.fhir.provenance import provenance
+from medscribe_pipeline.fhir.release5 import to_r5
 from medscribe_pipeline.fhir.text import has_text
 from medscribe_pipeline.fhir.transcript import transcript
 from medscribe_pipeline.notes import NoteState
@@ -29,11 +31,11 @@ __all__ = ["FhirDocuments", "build_documents"]
 
 @dataclass(frozen=True, slots=True)
 class FhirDocuments:
-    """The documents of one version of one note, as FHIR JSON; the last two are `None` where there is none."""
+    """The documents of one version of one note, as FHIR JSON; `transcript` is `None` where there is none."""
 
     composition: dict[str, Any]
     document_reference: dict[str, Any]
-    provenance: dict[str, Any] | None = None
+    provenance: dict[str, Any]
     transcript: dict[str, Any] | None = None
 
     def resources(self) -> dict[str, dict[str, Any]]:
@@ -64,8 +66,19 @@ def build_documents(note: ScribeNote, options: BuildOptions) -> FhirDocuments:
     status(note)
     if note.state is not NoteState.RETRACTED and not any(has_text(section) for section in note.sections):
         raise MedscribeError("The note has no text in any section.", code="empty_note")
-    return FhirDocuments(
+    built = FhirDocuments(
         composition=composition(note, options),
         document_reference=document_reference(note, options),
+        provenance=provenance(note, options),
         transcript=transcript(note, options),
+    )
+    return built if options.release == "R4" else _in_r5(built)
+
+
+def _in_r5(built: FhirDocuments) -> FhirDocuments:
+    return FhirDocuments(
+        composition=to_r5(built.composition),
+        document_reference=to_r5(built.document_reference),
+        provenance=to_r5(built.provenance),
+        transcript=to_r5(built.transcript) if built.transcript else None,
     )

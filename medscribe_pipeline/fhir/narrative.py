@@ -46,6 +46,8 @@ def clean_text(text: str) -> str:
     >>> clean_text("Hb <10\r\nT 38\u00b0\x00")
     'Hb <10\nT 38°'
     """
+    if text.replace("\n", "").isprintable():
+        return text  # as nearly all are, and seen quickly: nothing that is replaced below is printable to Python
     try:
         text.encode()
     except UnicodeEncodeError:

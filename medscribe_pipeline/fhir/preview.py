@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from medscribe_pipeline.fhir.coverage import Treatment, codes_of
 from medscribe_pipeline.fhir.documents import build_documents
 from medscribe_pipeline.fhir.narrative import clean_text
-from medscribe_pipeline.fhir.rules_elements import walk
-from medscribe_pipeline.fhir.sections import LOINC
+from medscribe_pipeline.fhir.rules_elements import narrative_rule
+from medscribe_pipeline.fhir.sections import LOINC, section_system
 from medscribe_pipeline.fhir.text import has_text, origin_line
 
 if TYPE_CHECKING:
@@ -95,10 +95,10 @@ def preview_html(
         f'<p class="origin" dir="auto"{spoken}>{_text(origin_line(note))}</p>',
         *_left_out(note, options),
         *(_transcript(note.transcript) if transcript else []),
-        '<h2 id="resources">Resources</h2>',
+        '<section class="more" aria-labelledby="resources">\n<h2 id="resources">Resources</h2>',
         *_plain_text(built["DocumentReference"]),
         *(_json(kind, each) for kind, each in built.items() if transcript or kind != TRANSCRIPT),
-        "</main>\n</body>\n</html>\n",
+        "</section>\n</main>\n</body>\n</html>\n",
     ]
     return "\n".join(parts)
 
@@ -145,7 +145,7 @@ class _Sections:
     own_system: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.own_system = f"{self.options.base_uri.rstrip('/')}/CodeSystem/scribe-section"
+        self.own_system = section_system(self.options.base_uri)
 
     def sections(self, listed: Sequence[dict[str, Any]], name: str, level: int) -> Iterator[str]:
         """Each section and what is nested in it; `name` is the start of its anchor, `level` that of its heading."""
@@ -185,8 +185,8 @@ class _Sections:
 
 def _narrative(text: dict[str, Any]) -> str:
     """The narrative as markup if it keeps the rules, else its source."""
-    div = str(text.get("div", ""))
-    if any(finding.path.endswith("div") for finding in walk(text, "text", "Composition.section.text")):
+    div = str(text["div"])
+    if narrative_rule(div) is not None:
         return f'<p><span class="badge error">not a narrative</span></p>\n<pre>{_text(div)}</pre>'
     return div
 
@@ -213,14 +213,14 @@ def _transcript(turns: Sequence[TranscriptTurn]) -> Iterator[str]:
         f'<td dir="auto">{_text(turn.text)}</td></tr>'
         for turn in turns
     ]
-    yield '<h2 id="transcript">Transcript</h2>'
+    yield '<section class="more" aria-labelledby="transcript">\n<h2 id="transcript">Transcript</h2>'
     if not rows:
-        yield '<p class="small">There is none.</p>'
+        yield '<p class="small">There is none.</p>\n</section>'
         return
     yield f'<details>\n<summary>What was said: {len(rows)} turns</summary>\n<div><table class="turns">'
     yield '<thead><tr><th scope="col">at</th><th scope="col">who</th><th scope="col">said</th></tr></thead>\n<tbody>'
     yield from rows
-    yield "</tbody>\n</table></div>\n</details>"
+    yield "</tbody>\n</table></div>\n</details>\n</section>"
 
 
 def _offset(milliseconds: int | None) -> str:

@@ -1,37 +1,37 @@
 """The check every resource passes before it is stored or sent.
 
-Two halves: the models of `fhir.resources.R4B` know names, types and cardinality of every element; the rules of
-this project know what those models let through (bindings, invariants, empty lists, narratives, bundles).
-R4B models describe R4 here: for these resources the two are the same, field by field. The top-level modules of
-`fhir.resources` are R5 and must not be used.
+Two halves. One walk of this project's own (`rules_walk`) knows types, cardinality, codes and references of every
+element, from tables read off `fhir.resources`, and the rules FHIR writes beside them: invariants, narratives,
+Bundles, profiles. After it the models of `fhir.resources` look at the whole resource, independently.
 
 Importing this module does not import `fhir.resources`; the first check does, and takes about 0.2 s for it.
 """
 
 from __future__ import annotations
 
-from functools import cache
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from medscribe_pipeline.errors import MedscribeError
-from medscribe_pipeline.fhir.rules_elements import Finding, safe_name, walk
-from medscribe_pipeline.fhir.rules_resources import bundle_findings, contained_findings
+from medscribe_pipeline.fhir.rules_resources import RESOURCE_RULES
+from medscribe_pipeline.fhir.rules_types import model_of
+from medscribe_pipeline.fhir.rules_walk import Finding, Walk, safe_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["InvalidResource", "check"]
+    from pydantic import BaseModel
 
-_MODELS = ("Bundle", "Composition", "DocumentReference")
+    from medscribe_pipeline.fhir.rules_types import Release
+
+__all__ = ["Finding", "InvalidResource", "check"]
 
 _MAX_PATHS = 20
 
 
 class InvalidResource(MedscribeError):
-    """A resource breaks a rule of FHIR R4 or of this project, so it goes no further.
+    """A resource breaks a rule of FHIR or of this project, so it goes no further.
 
     `code` is the first broken rule, `context["rules"]` all of them, `field_paths` the first places. Never a value.
 
@@ -43,7 +43,7 @@ class InvalidResource(MedscribeError):
 
     def __init__(self, findings: Sequence[Finding]) -> None:
         super().__init__(
-            "A FHIR resource breaks rules of R4 and goes no further.",
+            "A FHIR resource breaks rules of its release and goes no further.",
             code=findings[0].rule,
             field_paths=list(dict.fromkeys(finding.path for finding in findings))[:_MAX_PATHS],
             context={"rules": ",".join(sorted({finding.rule for finding in findings}))},
@@ -51,37 +51,49 @@ class InvalidResource(MedscribeError):
         self.findings = tuple(findings)
 
 
-def check(resource: dict[str, Any]) -> None:
-    """Checks a Composition, a DocumentReference or a Bundle of them; returns only if nothing is wrong.
+def check(resource: dict[str, Any], release: Release = "R4") -> None:
+    """Checks one resource of a type in `RESOURCE_RULES`; returns only if nothing is wrong.
 
     The resource is looked at, not changed.
 
+    Args:
+        resource: FHIR JSON as plain values.
+        release: The release it is written in.
+
     Raises:
-        InvalidResource: With every rule that is broken: a rule key of R4, a key of this project (`code`,
-            `required`, `string`, ...), or `model` for what the models refuse.
+        InvalidResource: With every rule that is broken: a rule key of FHIR, a key of this project (`code`,
+            `required`, `element`, ...), or `model` for what only the models refuse.
     """
-    kind = resource.get("resourceType")
-    if kind not in _MODELS:
-        raise InvalidResource([Finding("resource-type", "resourceType")])
-    whole = bundle_findings(resource) if kind == "Bundle" else contained_findings(resource)
-    findings = [*walk(resource, "", kind), *whole, *_model_findings(kind, resource)]
+    try:
+        walk = Walk(release, RESOURCE_RULES)
+        walk.resource(resource)
+        findings = walk.findings
+        kind = resource.get("resourceType")
+        model = model_of(release, kind) if isinstance(kind, str) and kind in RESOURCE_RULES else None
+        if model is not None:
+            findings.extend(_model_findings(model, resource, [finding.path for finding in findings]))
+    except RecursionError:
+        # A note is not a hundred sections deep; what is would break its readers too.
+        findings = [Finding("nesting", "")]
     if findings:
         raise InvalidResource(findings)
 
 
-def _model_findings(kind: str, resource: dict[str, Any]) -> Iterator[Finding]:
+def _model_findings(model: type[BaseModel], resource: dict[str, Any], known: Sequence[str]) -> Iterator[Finding]:
+    """What the models refuse, without what has been found already at the same place, above or below it."""
     try:
-        _model(kind).model_validate(resource)
+        model.model_validate(resource)
     except ValidationError as error:
         # Without inputs: the report would otherwise quote the patient.
         for detail in error.errors(include_input=False, include_url=False, include_context=False):
-            yield Finding("model", ".".join(safe_name(part) for part in detail["loc"]))
+            path = ".".join("resourceType" if part == "resource_type" else safe_name(part) for part in detail["loc"])
+            if not any(_related(path, other) for other in known):
+                yield Finding("model", path)
     except (ValueError, LookupError, TypeError, AttributeError):
         # An entry or contained resource whose type is unknown or no name at all; the models let these escape.
-        yield Finding("model", "resourceType")
+        if not known:
+            yield Finding("model", "")
 
 
-@cache
-def _model(kind: str) -> type[BaseModel]:
-    model: type[BaseModel] = getattr(import_module(f"fhir.resources.R4B.{kind.lower()}"), kind)
-    return model
+def _related(path: str, other: str) -> bool:
+    return not path or f"{path}.".startswith(f"{other}.") or f"{other}.".startswith(f"{path}.")

@@ -27,6 +27,7 @@ __all__ = [
     "default_mapping",
     "load_mapping",
     "one_line",
+    "section_system",
 ]
 
 LOINC = "http://loinc.org"
@@ -48,6 +49,15 @@ def one_line(text: str | None) -> str | None:
     'Motif de consultation'
     """
     return " ".join(clean_text(text or "").split()) or None
+
+
+def section_system(base_uri: str) -> str:
+    """The project's own CodeSystem of section keys, below the base of the systems it owns.
+
+    >>> section_system("https://example.org/fhir/")
+    'https://example.org/fhir/CodeSystem/scribe-section'
+    """
+    return f"{base_uri.rstrip('/')}/CodeSystem/scribe-section"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +114,7 @@ class Mapping:
             if section.display and section.loinc_version:
                 codings[0].update(version=section.loinc_version, display=section.display)
         if code:
-            codings.append({"system": f"{base_uri.rstrip('/')}/CodeSystem/scribe-section", "code": code})
+            codings.append({"system": section_system(base_uri), "code": code})
         concept: dict[str, Any] = {"coding": codings} if codings else {}
         if heading := self.section_heading(code, title, language):
             concept["text"] = heading

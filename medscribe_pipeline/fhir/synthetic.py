@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from medscribe_pipeline.fhir.coverage import codes_of
 from medscribe_pipeline.fhir.documents import build_documents
-from medscribe_pipeline.fhir.sections import LOINC
+from medscribe_pipeline.fhir.sections import LOINC, section_system
 from medscribe_pipeline.notes import (
     Identifier,
     NoteSection,
@@ -107,9 +107,7 @@ def synthetic_markdown(options: BuildOptions) -> str:
     codes = ", ".join(f"`{coding['code']}`" for coding in kind.get("coding", []))
     rows = [
         f"| {' | '.join(map(_cell, row))} |"
-        for row in _rows(
-            composition["section"], options, f"{options.base_uri.rstrip('/')}/CodeSystem/scribe-section", ""
-        )
+        for row in _rows(composition["section"], options, section_system(options.base_uri), "")
     ]
     return "\n".join(
         [

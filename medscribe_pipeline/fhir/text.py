@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from medscribe_pipeline.fhir.elements import PRODUCTS, status
+from medscribe_pipeline.fhir.mapping_rows import in_language
 from medscribe_pipeline.fhir.narrative import is_blank, plain_text
 from medscribe_pipeline.fhir.sections import one_line
 
@@ -14,23 +15,52 @@ if TYPE_CHECKING:
     from medscribe_pipeline.fhir.sections import Mapping
     from medscribe_pipeline.notes import NoteSection, ScribeNote
 
-__all__ = ["document_title", "has_text", "origin_line", "text_rendering"]
+__all__ = ["WITHDRAWN", "document_title", "has_text", "origin_line", "text_rendering"]
 
-_PROVENANCE_LINE = {
-    "en": {
-        "preliminary": "Drafted by {product} (artificial intelligence). Not validated by a clinician.",
-        "final": "Drafted by {product} (artificial intelligence). Validated by a clinician.",
-        "amended": "Drafted by {product} (artificial intelligence). Amended after its validation and validated again "
-        "by a clinician.",
-        "entered-in-error": "Drafted by {product} (artificial intelligence). Withdrawn at its source: do not use.",
+WITHDRAWN = {
+    "en": "Withdrawn at its source: do not use.",
+    "fr": "Retiré à la source : ne pas utiliser.",
+    "de": "An der Quelle zurückgezogen: nicht verwenden.",
+    "es": "Retirado en origen: no utilizar.",
+    "it": "Ritirato all'origine: non utilizzare.",
+    "pt": "Retirado na origem: não utilizar.",
+}
+"""What is said of anything retracted, by language."""
+
+_DRAFTED = {
+    "en": "Drafted by {product} (artificial intelligence).",
+    "fr": "Rédigé par {product} (intelligence artificielle).",
+    "de": "Verfasst von {product} (künstliche Intelligenz).",
+    "es": "Redactado por {product} (inteligencia artificial).",
+    "it": "Redatto da {product} (intelligenza artificiale).",
+    "pt": "Redigido por {product} (inteligência artificial).",
+}
+_REVIEWED = {
+    "preliminary": {
+        "en": "Not validated by a clinician.",
+        "fr": "Non validé par un professionnel de santé.",
+        "de": "Nicht von einer medizinischen Fachperson freigegeben.",
+        "es": "No validado por un profesional sanitario.",
+        "it": "Non validato da un professionista sanitario.",
+        "pt": "Não validado por um profissional de saúde.",
     },
-    "fr": {
-        "preliminary": "Rédigé par {product} (intelligence artificielle). Non validé par un professionnel de santé.",
-        "final": "Rédigé par {product} (intelligence artificielle). Validé par un professionnel de santé.",
-        "amended": "Rédigé par {product} (intelligence artificielle). Modifié après sa validation, puis validé à "
-        "nouveau par un professionnel de santé.",
-        "entered-in-error": "Rédigé par {product} (intelligence artificielle). Retiré à la source : ne pas utiliser.",
+    "final": {
+        "en": "Validated by a clinician.",
+        "fr": "Validé par un professionnel de santé.",
+        "de": "Von einer medizinischen Fachperson freigegeben.",
+        "es": "Validado por un profesional sanitario.",
+        "it": "Validato da un professionista sanitario.",
+        "pt": "Validado por um profissional de saúde.",
     },
+    "amended": {
+        "en": "Amended after its validation and validated again by a clinician.",
+        "fr": "Modifié après sa validation, puis validé à nouveau par un professionnel de santé.",
+        "de": "Nach der Freigabe geändert und von einer medizinischen Fachperson erneut freigegeben.",
+        "es": "Modificado tras su validación y validado de nuevo por un profesional sanitario.",
+        "it": "Modificato dopo la validazione e validato di nuovo da un professionista sanitario.",
+        "pt": "Alterado após a validação e validado de novo por um profissional de saúde.",
+    },
+    "entered-in-error": WITHDRAWN,
 }
 
 
@@ -51,9 +81,8 @@ def origin_line(note: ScribeNote) -> str:
 
     It stands in the text because servers may drop every label of the metadata.
     """
-    product = PRODUCTS.get(note.provider, note.provider)
-    language = "fr" if (note.language or "").lower().partition("-")[0] == "fr" else "en"
-    return _PROVENANCE_LINE[language][status(note)].format(product=product)
+    drafted = in_language(_DRAFTED, note.language).format(product=PRODUCTS.get(note.provider, note.provider))
+    return f"{drafted} {in_language(_REVIEWED[status(note)], note.language)}"
 
 
 def text_rendering(note: ScribeNote, mapping: Mapping) -> str:

@@ -26,9 +26,11 @@ from medscribe_pipeline.fhir.elements import (
     subject,
     version_identifier,
 )
+from medscribe_pipeline.fhir.mapping_rows import in_language
 from medscribe_pipeline.fhir.narrative import clean_text, is_blank
 from medscribe_pipeline.fhir.people import custodian, scribe_device
 from medscribe_pipeline.fhir.sections import LOINC, one_line
+from medscribe_pipeline.fhir.text import WITHDRAWN
 from medscribe_pipeline.notes import NoteState, content_hash
 
 if TYPE_CHECKING:
@@ -40,17 +42,32 @@ __all__ = ["DOCUMENT_SYSTEM", "transcript", "transcript_identifier", "transcript
 DOCUMENT_SYSTEM = "CodeSystem/scribe-document"
 """Below the base URI: the project's own kinds of document."""
 
-_WORDS = {
-    "en": {
-        "title": "Transcript of the visit",
-        "current": "Transcribed by {product} (speech recognition). Not checked by a clinician.",
-        "entered-in-error": "Transcribed by {product} (speech recognition). Withdrawn at its source: do not use.",
+_TITLE = {
+    "en": "Transcript of the visit",
+    "fr": "Transcription de la consultation",
+    "de": "Transkript der Konsultation",
+    "es": "Transcripción de la consulta",
+    "it": "Trascrizione della visita",
+    "pt": "Transcrição da consulta",
+}
+_TRANSCRIBED = {
+    "en": "Transcribed by {product} (speech recognition).",
+    "fr": "Transcrit par {product} (reconnaissance vocale).",
+    "de": "Transkribiert von {product} (Spracherkennung).",
+    "es": "Transcrito por {product} (reconocimiento de voz).",
+    "it": "Trascritto da {product} (riconoscimento vocale).",
+    "pt": "Transcrito por {product} (reconhecimento de voz).",
+}
+_CHECKED = {
+    "current": {
+        "en": "Not checked by a clinician.",
+        "fr": "Non vérifié par un professionnel de santé.",
+        "de": "Nicht von einer medizinischen Fachperson geprüft.",
+        "es": "No revisado por un profesional sanitario.",
+        "it": "Non verificato da un professionista sanitario.",
+        "pt": "Não verificado por um profissional de saúde.",
     },
-    "fr": {
-        "title": "Transcription de la consultation",
-        "current": "Transcrit par {product} (reconnaissance vocale). Non vérifié par un professionnel de santé.",
-        "entered-in-error": "Transcrit par {product} (reconnaissance vocale). Retiré à la source : ne pas utiliser.",
-    },
+    "entered-in-error": WITHDRAWN,
 }
 
 
@@ -64,7 +81,7 @@ def transcript(note: ScribeNote, options: BuildOptions) -> dict[str, Any] | None
     """
     if not options.transcripts or not any(_says_something(turn) for turn in note.transcript):
         return None
-    status, title = _status(note), _words(note)["title"]
+    status, title = _status(note), in_language(_TITLE, note.language)
     form = attachment(note, title, "text/plain; charset=utf-8", transcript_text(note).encode())
     kind = {"system": f"{options.base_uri.rstrip('/')}/{DOCUMENT_SYSTEM}", "code": "transcript"}
     own = note_identifier(options.base_uri, note.provider, note.account, note.note_id)
@@ -104,9 +121,9 @@ def transcript_identifier(base_uri: str, provider: str, account: str, note_id: u
 def transcript_text(note: ScribeNote) -> str:
     """The transcript as plain text: a line a turn, with when and who as far as that is known, and its origin."""
     lines = [_line(turn) for turn in note.transcript if _says_something(turn)]
-    words = _words(note)
-    origin = words[_status(note)].format(product=PRODUCTS.get(note.provider, note.provider))
-    return "\n\n".join([words["title"], "\n".join(lines), origin]) + "\n"
+    transcribed = in_language(_TRANSCRIBED, note.language).format(product=PRODUCTS.get(note.provider, note.provider))
+    origin = f"{transcribed} {in_language(_CHECKED[_status(note)], note.language)}"
+    return "\n\n".join([in_language(_TITLE, note.language), "\n".join(lines), origin]) + "\n"
 
 
 def _line(turn: TranscriptTurn) -> str:
@@ -141,11 +158,6 @@ def _version(note: ScribeNote) -> dict[str, str]:
 
 def _status(note: ScribeNote) -> str:
     return "entered-in-error" if note.state is NoteState.RETRACTED else "current"
-
-
-def _words(note: ScribeNote) -> dict[str, str]:
-    """What we say ourselves, in the language of the note."""
-    return _WORDS["fr" if (note.language or "").lower().partition("-")[0] == "fr" else "en"]
 
 
 def _value(code: str) -> dict[str, str]:

@@ -101,7 +101,8 @@ class Typeface:
         self._weight = weight
         self._scale = _UNITS / self._face.upem
         self.name = name
-        self.characters = frozenset(self._face.unicodes)
+        # What a font keeps for its own use says something else in every font.
+        self.characters = frozenset(code for code in self._face.unicodes if unicodedata.category(chr(code)) != "Co")
         extents = self._font.get_font_extents("ltr")
         self.ascent = extents.ascender * self._scale
         self.descent = extents.descender * self._scale

@@ -32,9 +32,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from medscribe_pipeline.errors import ConfigError
 from medscribe_pipeline.notes import NoteSection
+from medscribe_pipeline.providers.markdown_text import format_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    from medscribe_pipeline.notes import TextFormat
 
 __all__ = ["Headings", "headings_version", "load_headings", "split_sections"]
 
@@ -210,7 +213,7 @@ def split_sections(text: str) -> tuple[NoteSection, ...]:
     Returns:
         The sections in order; none for a text without a word. Text before the first heading, or without any, is
         a section whose key and title are `None`. A known heading with nothing below has the text `""`; any other is
-        text itself.
+        text itself. The texts are Markdown where that is beyond doubt (`format_of`).
 
     >>> [(s.key, s.title, s.text) for s in split_sections("Motif : toux\\n\\n## Conduite à tenir\\nRepos")]
     [('CHIEF_COMPLAINT', 'Motif', 'toux'), ('PLAN', 'Conduite à tenir', 'Repos')]
@@ -221,7 +224,7 @@ def split_sections(text: str) -> tuple[NoteSection, ...]:
     with_letters = any(heading.folded in headings.only_in_soap for heading in found)
     if with_letters and not (_is_soap(found) and _SOAP_ROUNDS.fullmatch(_roles(found))):
         found = list(_find(lines, headings.known, headings.lead_ins))
-    return _assemble(lines, found, headings.replaced_in_soap if _is_soap(found) else {})
+    return _assemble(lines, found, headings.replaced_in_soap if _is_soap(found) else {}, format_of(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,21 +385,25 @@ def _roles(found: Sequence[_Heading]) -> str:
     return "".join(_SOAP_ROLES.get(heading.key or "", "") for heading in found)
 
 
-def _assemble(lines: Sequence[str], found: Sequence[_Heading], replaced: Mapping[str, str]) -> tuple[NoteSection, ...]:
+def _assemble(
+    lines: Sequence[str], found: Sequence[_Heading], replaced: Mapping[str, str], text_format: TextFormat
+) -> tuple[NoteSection, ...]:
     starts = [*(heading.start for heading in found), len(lines)]
     preamble = _text(lines[: starts[0]])
     # Each top-level section with those nested in it.
     tops: list[tuple[NoteSection, list[NoteSection]]] = []
     if preamble:
-        tops.append((NoteSection(key=None, title=None, text=preamble), []))
+        tops.append((NoteSection(key=None, title=None, text=preamble, format=text_format), []))
     parent_rank: int | None = None
     for heading, end in zip(found, starts[1:], strict=True):
         text = _text([heading.rest, *lines[heading.end : end]])
-        section = NoteSection(key=replaced.get(heading.key or "", heading.key), title=heading.title, text=text)
+        key = replaced.get(heading.key or "", heading.key)
+        section = NoteSection(key=key, title=heading.title, text=text, format=text_format)
         if not text and fold(heading.title) != heading.folded:
             # It says more than a heading we know (`**Off work for 3 days**`, `Plan (see again in May)`) and nothing
             # lies below: as a title without text it would not reach a document.
-            section = replace(section, title=None, text=heading.title)
+            number = _ENUMERATOR.match(_bare(lines[heading.start])) if heading.folded is not None else None
+            section = replace(section, title=None, text=f"{number[0] if number else ''}{heading.title}")
         if heading.folded is None and parent_rank is not None and heading.rank > parent_rank:
             tops[-1][1].append(section)
         else:

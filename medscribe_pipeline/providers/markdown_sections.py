@@ -127,7 +127,7 @@ class _Node:
         shown = None if in_plan and key == "CURRENT_MEDICATIONS" else key
         in_plan = in_plan or key in PLANS
         nested = tuple(child.section(in_plan=in_plan) for child in self.children)
-        return NoteSection(key=shown, title=self.heading.title, text=self.text, sections=nested)
+        return NoteSection(key=shown, title=self.heading.title, text=self.text, sections=nested, format="markdown")
 
 
 def _assemble(lines: Sequence[str], found: Sequence[MarkdownHeading]) -> tuple[NoteSection, ...]:
@@ -144,7 +144,7 @@ def _assemble(lines: Sequence[str], found: Sequence[MarkdownHeading]) -> tuple[N
             path.pop()
         (path[-1].children if path else tops).append(node)
         path.append(node)
-    first = (NoteSection(key=None, title=None, text=preamble),) if preamble else ()
+    first = (NoteSection(key=None, title=None, text=preamble, format="markdown"),) if preamble else ()
     return (*first, *(node.section() for node in tops))
 
 

@@ -9,7 +9,8 @@ A submission that failed:
 | refused | failed |
 | 404, 405: our base URL more often than the job | wanted again up to five times, then failed |
 
-What concerns all jobs alike ends the run: credentials, a server that wants quiet, five failures in a row.
+What concerns all jobs alike ends the run: credentials, a server that wants quiet, five failures in a row, no
+connection at all.
 """
 
 from __future__ import annotations
@@ -52,21 +53,37 @@ FAILURES_THAT_OPEN = 5
 
 WORKER_DIED = "worker_died"
 
+UNREACHABLE = "unreachable"
+"""Code of the HTTP client for a request that found no connection."""
+
 WRONG_DOOR = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED})
 """Answers that say there is nothing at this address."""
 
 
 @dataclass(slots=True)
 class Failures:
-    """Whether to go on: `error` ends the run, `bug` is raised when everything else is done."""
+    """Whether to go on: `error` ends the run, `bug` and `silence` are raised when everything else is done."""
 
     in_a_row: int = 0
     error: MedscribeError | None = None
     bug: MedscribeError | None = None
+    reached: bool = False
+
+    @property
+    def silence(self) -> MedscribeError | None:
+        """The error of a run that never got through to the provider, however little it had to say."""
+        if self.reached or not self.in_a_row:
+            return None
+        return Retriable(
+            "The provider cannot be reached; what is left to do waits for the next run",
+            code=UNREACHABLE,
+            context={"failures": self.in_a_row},
+        )
 
     def reset(self) -> None:
-        """A call worked."""
+        """The provider answered something about a job."""
         self.in_a_row = 0
+        self.reached = True
 
     def add(self, error: BaseException) -> None:
         """Counts one call that did not work."""
@@ -81,6 +98,7 @@ class Failures:
             self.error = self.error or error
         elif isinstance(error, Retriable) or error.status in WRONG_DOOR:
             self.in_a_row += 1
+            self.reached = self.reached or error.code != UNREACHABLE
             if self.in_a_row >= FAILURES_THAT_OPEN and self.error is None:
                 self.error = Retriable(
                     "The provider failed several times in a row; what is left to do waits for the next run",

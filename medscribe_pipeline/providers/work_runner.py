@@ -122,7 +122,8 @@ def run_work(
     Raises:
         ConfigError: Credentials or base URL are wrong; what was not sent stays wanted.
         Deferred: The provider asked us to come back later.
-        Retriable: It failed several times in a row (`circuit_open`), or the client was `stopped`.
+        Retriable: It failed several times in a row (`circuit_open`), could not be reached (`unreachable`), or the
+            client was `stopped`.
         MedscribeError: `internal`: something nobody foresaw; the job it happened to is marked, the others are done.
             All of these carry the counts of the run in their context, and whatever was settled before stays settled.
     """
@@ -155,7 +156,7 @@ def run_work(
     )
     run.go()
     _look_at_all(warehouse, ledger, report, clock())
-    error = run.failures.error or run.failures.bug
+    error = run.failures.error or run.failures.bug or run.failures.silence
     log.info(
         "Work done: run=%s provider=%s submitted=%d polled=%d fetched=%d failed=%d code=%s",
         run_id,

@@ -28,7 +28,7 @@ class FhirSettings(BaseSettings):
         description="Country profile: decides the document types, and with `us` claims the US Core profile.",
     )
     mapping: Path | None = Field(
-        None, description="TOML file of your own whose rows come before those of `sections.toml`, see docs/mapping.md."
+        None, description="TOML file of your own whose rows lie over those of this project, see docs/mapping.md."
     )
     renderings: tuple[Literal["text", "xhtml", "pdf"], ...] = Field(
         ("text",),

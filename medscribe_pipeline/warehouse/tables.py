@@ -205,6 +205,21 @@ visit_days = sa.Table(
     comment="Which days are out of date: those with built_seq < changed_seq, or built with another fingerprint.",
 )
 
+
+def _time_readable(column: str) -> sa.CheckConstraint:
+    """On SQLite times are text and rows of `visits` come by SQL too: what is no time is refused where it is written.
+
+    SQLite's own `datetime` takes 31 February and 24:00 for times, and an offset may lead out of the calendar.
+    """
+    text = (
+        f"{column} GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*' AND {column} BETWEEN '1000' AND '9998'"
+        f" AND datetime({column}) IS NOT NULL AND date(substr({column}, 1, 10), '+0 days') = substr({column}, 1, 10)"
+        f" AND substr({column}, 12, 2) < '24'"
+    )
+    constraint = sa.CheckConstraint(f"{column} IS NULL OR ({text})", name=f"{column}_is_a_time")
+    return constraint.ddl_if(dialect="sqlite")
+
+
 visits = sa.Table(
     "visits",
     metadata,
@@ -229,6 +244,8 @@ visits = sa.Table(
     sa.Column("category", NAME, comment="Kind of recording, where the provider distinguishes them."),
     sa.Column("specialty", NAME, comment="Medical specialty of the visit, as a key of the FHIR mapping."),
     sa.Column("imported_at", UtcDateTime, server_default=sa.func.current_timestamp(), nullable=False),
+    _time_readable("started_at"),
+    _time_readable("ended_at"),
     comment="The visits manifest: who, where and when, for recordings whose provider does not say.",
 )
 

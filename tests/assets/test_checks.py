@@ -89,7 +89,7 @@ def test_a_note_that_vanished_is_missed_on_its_day(clinic: Clinic, instance: dg.
     assert failed(found) == {"no_orphans", "landed_is_accounted_for"}
     assert found["landed_is_accounted_for"]["wrong_days"] == day
     assert found["no_orphans"]["note_sections"] == sections > 0
-    assert found["no_orphans"]["fhir_documents"] == 2
+    assert found["no_orphans"]["fhir_documents"] == 3
 
 
 def test_a_note_on_the_wrong_day_is_missed_on_the_right_one(clinic: Clinic, instance: dg.DagsterInstance) -> None:

@@ -35,6 +35,7 @@ DOCUMENT_FACTS = {
     "built",
     "without_document",
     "without_why",
+    "forms_left_out",
     "quarantined",
     "quarantined_why",
 }

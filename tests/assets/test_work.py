@@ -140,8 +140,9 @@ def test_a_provider_that_is_down_keeps_its_jobs_and_stops_no_other(
 
     result = work(instance, "nabla_jobs", "intron_jobs", wait_s=WAIT_S)
 
-    assert failures(result) == {}  # One job that fails is no failure of the run; five in a row would be.
-    assert reported(result)["nabla_jobs", None]["trouble"] == "unreachable 1"
+    assert {step: (told["code"], told["exit_code"]) for step, told in failures(result).items()} == {
+        "nabla_jobs": ("unreachable", 3)
+    }
     assert set(jobs_of(ordered, "nabla").values()) == {"wanted"}
     assert set(jobs_of(ordered, "intron").values()) == {"fetched"}
 
@@ -276,10 +277,23 @@ def tick(clinic: Clinic, instance: dg.DagsterInstance, name: str) -> dg.SensorEx
 
 
 def test_without_work_the_sensors_skip(ordered: Clinic, instance: dg.DagsterInstance) -> None:
-    # Visits alone are no jobs: the schedule enrols them.
+    ordered.change("DELETE FROM visits")
+
     skipped = [tick(ordered, instance, name).skip_message for name in ("nabla_due_jobs", "inbox_sensor")]
 
     assert skipped == ["No job is due.", "The inbox is empty."]
+
+
+def test_a_recording_without_a_job_is_due_and_its_run_submits_it(
+    ordered: Clinic, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDSCRIBE_NABLA_POLL_FIRST_S", "600")
+    assert len(tick(ordered, instance, "nabla_due_jobs").run_requests or []) == 1
+
+    assert run(instance, "work_nabla").success
+
+    assert set(jobs_of(ordered, "nabla").values()) == {"running"}
+    assert tick(ordered, instance, "nabla_due_jobs").skip_message == "No job is due."
 
 
 def test_a_due_job_is_asked_for_once_a_minute_and_its_run_finishes_it(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from medscribe_pipeline.errors import ConfigError
+from medscribe_pipeline.errors import ConfigError, Retriable
 from medscribe_pipeline.providers.jobs import RESULTS, settle_callback
 from medscribe_pipeline.providers.records import ManifestVisit
 from medscribe_pipeline.providers.retry import CredentialsError
@@ -138,13 +138,14 @@ class WorkProviderConformance(WantedConformance):
         bench.visit("one")
         with unused_url() as url:
             bench.configure(BASE_URL=url)
-            report = bench.order()
+            with pytest.raises(Retriable) as caught:
+                bench.order()
         states = bench.states()
         bench.configure(BASE_URL=right)
 
         bench.order()
 
-        assert report.trouble.total() == 1
+        assert caught.value.code == "unreachable"
         assert states == {"wanted"}
         assert bench.states() == {"fetched"}
 

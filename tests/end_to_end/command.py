@@ -76,9 +76,10 @@ class Medscribe:
     Args:
         folder: A folder of the test's own: working directory, `HOME`, `TMPDIR` and `MEDSCRIBE_HOME` are below it.
         environment: Settings of every command; nothing is inherited.
+        working: Whether providers that work on order take part.
     """
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str], *, working: bool = False) -> None:
         self.home = folder / "home"
         self.work = folder / "work"
         self.temporary = folder / "tmp"
@@ -92,8 +93,8 @@ class Medscribe:
             "MEDSCRIBE_HOME": str(self.home),
             **QUICK,
             **CLINIC,
-            # The providers that work on order have tests of their own.
-            **{name: value for name, value in environment.items() if not name.startswith(WORKING)},
+            # They have tests of their own; the others are quicker without.
+            **{name: value for name, value in environment.items() if working or not name.startswith(WORKING)},
         }
 
     @property

@@ -180,7 +180,7 @@ def test_hosts_nobody_answers_at_stop_nobody_else(
         ("ehr_deliveries", "unreachable"),
     }
     assert {row["provider"] for row in tables["notes"]} == {"audioscribe"}
-    assert len(tables["fhir_documents"]) == 2 * len(tables["notes"])
+    assert len(tables["fhir_documents"]) == 3 * len(tables["notes"])
     assert whole_state(medscribe.database, sandbox) == undisturbed.first
 
 

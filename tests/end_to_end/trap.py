@@ -6,7 +6,7 @@ import asyncio
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from medscribe_pipeline.sandbox import AudioScribeOptions, CorpusOptions, Fault, Faults, Sandbox
 from medscribe_pipeline.sandbox.stats import Stats
@@ -68,9 +68,11 @@ class Trap(Stats):
 
 
 @contextmanager
-def open_sandbox(*, corpus: CorpusOptions = CORPUS, state: Path | None = None) -> Iterator[tuple[Sandbox, Trap]]:
-    """A sandbox with small pages, and its trap."""
-    sandbox = Sandbox(corpus=corpus, state=state, audioscribe=AudioScribeOptions(page_size=4))
+def open_sandbox(
+    *, corpus: CorpusOptions = CORPUS, state: Path | None = None, **options: Any
+) -> Iterator[tuple[Sandbox, Trap]]:
+    """A sandbox with small pages, and its trap; `options` are more of `Sandbox`'s."""
+    sandbox = Sandbox(corpus=corpus, state=state, audioscribe=AudioScribeOptions(page_size=4), **options)
     trap = sandbox.stats = Trap()
     with sandbox:
         yield sandbox, trap

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
 
 from tests.synced import DAGSTER_ON_PYDANTIC
 
@@ -47,6 +48,19 @@ def define(make_settings: Callable[..., Settings]) -> Callable[..., dg.Definitio
 
 def specs(definitions: dg.Definitions) -> dict[str, dg.AssetSpec]:
     return {spec.key.to_user_string(): spec for spec in definitions.resolve_all_asset_specs()}
+
+
+@pytest.mark.parametrize(("expires_s", "fail_s"), [(86_400, 86_400), (1, 120)])
+def test_jobs_nobody_asks_after_go_stale_before_they_expire_unseen(
+    define: Callable[..., dg.Definitions], expires_s: int, fail_s: int
+) -> None:
+    found = specs(define(nabla={**NABLA, "job_expires_after_s": expires_s}))
+
+    policy = found[NABLA_JOBS].freshness_policy
+    assert isinstance(policy, TimeWindowFreshnessPolicy)
+    assert policy.fail_window.to_timedelta().total_seconds() == fail_s
+    assert policy.warn_window is not None
+    assert policy.warn_window.to_timedelta().total_seconds() == fail_s / 2
 
 
 @pytest.mark.parametrize(
@@ -306,3 +320,27 @@ print(*(spec.key.to_user_string() for spec in defs.resolve_all_asset_specs()))
 
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(done.stdout.split()) == sorted(DAY_STAGES)
+
+
+def test_a_wrong_mapping_file_is_told_when_definitions_are_loaded(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text('[sections.PLAN]\nloinc = "18776-6"\n')
+    environment = {
+        "MEDSCRIBE_HOME": str(tmp_path / "home"),
+        "MEDSCRIBE_FHIR_MAPPING": str(tmp_path / "own.toml"),
+        "PATH": os.environ["PATH"],
+    }
+    script = "import medscribe_pipeline.definitions"
+
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert "sections.PLAN.loinc: is no LOINC code: its check digit is wrong" in done.stderr
+    assert "file=own.toml" in done.stderr

@@ -172,6 +172,12 @@ def test_an_ehr_token_without_an_ehr_names_what_is_missing(load: Callable[..., S
         ("MEDSCRIBE_ASKARA_PAGE_SIZE", "0"),
         ("MEDSCRIBE_ASKARA_PAGE_SIZE", "101"),
         ("MEDSCRIBE_ASKARA_NOTES_AUDIO_FILTER", "canary&x=1"),
+        ("MEDSCRIBE_ASKARA_REVIEWED_STEPS", "canary"),
+        ("MEDSCRIBE_ASKARA_REVIEWED_STEPS", '["validated", "canary"]'),
+        ("MEDSCRIBE_ASKARA_REVIEWED_STEPS", '["validated", "transcription"]'),
+        ("MEDSCRIBE_ASKARA_REVIEWED_STEPS", '["edition"]'),
+        ("MEDSCRIBE_ASKARA_REVIEWED_STEPS", "[]"),
+        ("MEDSCRIBE_FHIR_RENDERINGS", "canary"),
         ("MEDSCRIBE_AUDIOSCRIBE_RESOURCE", "canary"),
         ("MEDSCRIBE_AUDIOSCRIBE_REVIEWED", "canary"),
         ("MEDSCRIBE_AUDIOSCRIBE_CONNECTIONS", "0"),
@@ -205,6 +211,32 @@ def test_a_wrong_value_names_its_variable_and_is_not_shown(
     assert "Value error" not in raised.value.message
     assert raised.value.code == "setting"
     assert raised.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [
+        ("edition", "MEDSCRIBE_ASKARA_REVIEWED_STEPS: must be JSON"),
+        ('["edition"]', "MEDSCRIBE_ASKARA_REVIEWED_STEPS: must list validated: what a clinician has signed off is"),
+        (
+            '["validated", "audio_recording"]',
+            "MEDSCRIBE_ASKARA_REVIEWED_STEPS: Input should be 'transcribed', 'edition' or 'validated'",
+        ),
+    ],
+)
+def test_steps_that_cannot_count_as_reviewed_are_refused(
+    load: Callable[..., Settings], value: str, complaint: str
+) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load(MEDSCRIBE_ASKARA_REVIEWED_STEPS=value)
+
+    assert complaint in raised.value.message
+
+
+def test_steps_that_count_as_reviewed(load: Callable[..., Settings]) -> None:
+    assert load().askara.reviewed_steps == ("validated",)
+    found = load(MEDSCRIBE_ASKARA_REVIEWED_STEPS='["validated", "edition"]')
+    assert found.askara.reviewed_steps == ("validated", "edition")
 
 
 def test_several_wrong_values_are_named_at_once(load: Callable[..., Settings]) -> None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from medscribe_pipeline.providers.work import WorkProvider
     from medscribe_pipeline.warehouse.store import Warehouse
 
-__all__ = ["REFUSED_STEP", "enrol", "visit_hash"]
+__all__ = ["REFUSED_STEP", "enrol", "visit_hash", "with_recording"]
 
 REFUSED_STEP = "visit"
 """Step of the cancelled job that shows why a visit cannot be worked on. It is looked at again in every run: what
@@ -118,7 +118,7 @@ def _due(warehouse: Warehouse, provider: str, limit: int) -> list[_Due]:
             scribe_jobs.c.request_hash,
         )
         .select_from(visits.outerjoin(scribe_jobs, of_the_visit))
-        .where(*_with_recording(warehouse, provider))
+        .where(*with_recording(warehouse, provider))
         .order_by(visits.c.correlation_key)
         # A manifest may have any number of rows: they are looked at one after the other.
         .execution_options(yield_per=ROWS_AHEAD)
@@ -150,7 +150,8 @@ def _is_replaceable(state: str, submissions: int) -> bool:
     return state in SETTLED or (state == State.WANTED and submissions == 0)
 
 
-def _with_recording(warehouse: Warehouse, provider: str) -> list[sa.ColumnElement[bool]]:
+def with_recording(warehouse: Warehouse, provider: str) -> list[sa.ColumnElement[bool]]:
+    """Conditions on `visits`: those of a provider that name a recording."""
     recording = sa.or_(visits.c.audio_url.is_not(None), visits.c.audio_path.is_not(None))
     return [visits.c.account == warehouse.account, visits.c.provider == provider, recording]
 
@@ -188,7 +189,7 @@ def _enrol_batch(
 
 
 def _read_visits(warehouse: Warehouse, provider: str, keys: Sequence[str]) -> dict[str, ManifestVisit]:
-    query = sa.select(visits).where(*_with_recording(warehouse, provider), visits.c.correlation_key.in_(keys))
+    query = sa.select(visits).where(*with_recording(warehouse, provider), visits.c.correlation_key.in_(keys))
     with warehouse.read() as connection:
         return {
             row.correlation_key: ManifestVisit(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import urllib.request
@@ -166,6 +167,22 @@ def test_only_one_demo_at_a_time_plays_with_a_home(
     assert home.exists()
     assert [ran.code for ran in nested] == [1]
     assert "Another sandbox is running" in nested[0].err
+
+
+def test_a_demo_of_another_version_says_how_to_start_anew(
+    home: Path, medscribe: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "_sync_once", lambda *_, **__: 0)
+    assert medscribe("demo").code == 0
+    with sqlite3.connect(home / "sandbox.sqlite") as state:
+        state.execute("PRAGMA user_version = 1")
+    state.close()
+
+    ran = medscribe("demo")
+
+    assert (ran.code, ran.out) == (2, "")
+    assert "medscribe demo --fresh" in ran.err
+    assert medscribe("demo", "--fresh").code == 0
 
 
 def test_the_sandbox_tells_a_program_when_it_is_ready_and_ends_on_ctrl_c(tmp_path: Path) -> None:

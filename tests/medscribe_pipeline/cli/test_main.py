@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from tests.medscribe_pipeline.cli.conftest import Ran
     from tests.synced import Clinic
 
-COMMANDS = [("init",), ("sync",), ("status",), ("show",), ("preview",), ("visits", "import"), ("sandbox",), ("demo",)]
+COMMANDS = [
+    *(("init",), ("sync",), ("status",), ("show",), ("preview",), ("visits", "import"), ("sandbox",), ("demo",)),
+    *(("fhir", "export-terminology"), ("fhir", "bundle"), ("fhir", "coverage")),
+]
 HEAVY = ("dagster", "sqlalchemy", "alembic", "fhir", "httpx", "pydantic", "uvicorn", "starlette", "tenacity")
 
 

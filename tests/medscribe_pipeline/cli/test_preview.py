@@ -193,7 +193,7 @@ def test_a_file_is_replaced_only_on_demand(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError) as refused:
         write_private(page, "newer", replace=False)
-    assert (refused.value.code, page.read_text()) == ("preview_exists", "older")
+    assert (refused.value.code, page.read_text()) == ("file_exists", "older")
 
     write_private(page, "newer", replace=True)
     assert page.read_text() == "newer"
@@ -223,5 +223,5 @@ def test_a_place_that_cannot_be_written_is_a_wrong_setting(
     with pytest.raises(ConfigError) as refused:
         write_private(type(tmp_path)(name), "page", replace=True)
 
-    assert refused.value.code == "preview_out"
+    assert refused.value.code == "file_unwritable"
     assert [each.name for each in tmp_path.iterdir()] == ["file"]

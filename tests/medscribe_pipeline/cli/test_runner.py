@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,8 +10,9 @@ import pytest
 from medscribe_pipeline.cli import runner
 from medscribe_pipeline.cli.runner import StepFailure, SyncResult
 from medscribe_pipeline.errors import ConfigError
+from medscribe_pipeline.providers.inbox_store import store_event
 from medscribe_pipeline.warehouse.store import Warehouse
-from tests.synced import DAYS
+from tests.synced import CLOSED_PORT, DAYS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,6 +68,25 @@ def test_a_failed_check_is_told_and_is_no_success(clinic: Clinic) -> None:
 
     assert [(failure.step, failure.code) for failure in result.failures] == [("no_orphans", "check_failed")]
     assert result.exit_code == 1
+
+
+def test_the_inbox_is_heeded_although_the_jobs_of_a_provider_failed(
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clinic.change(
+        "INSERT INTO visits (account, provider, correlation_key, audio_url) "
+        "VALUES ('default', 'nabla', 'visit-903', 'https://recordings.clinic.example/903.wav')"
+    )
+    monkeypatch.setenv("MEDSCRIBE_NABLA_BASE_URL", CLOSED_PORT)
+    monkeypatch.setenv("MEDSCRIBE_NABLA_MAX_ATTEMPTS", "1")
+    with clinic.open() as warehouse:
+        store_event(warehouse, "audioscribe", "session", "e-1", {"id": "nobody"}, False, datetime.now(UTC))
+
+    result = sync(clinic)
+
+    assert [failure.step for failure in result.failures] == ["nabla_jobs"]
+    assert result.sources["inbox_events"]["looked_at"] == 1
+    assert clinic.value("SELECT attempts FROM inbox") == 1
 
 
 def test_a_run_that_does_not_start_is_no_success(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:

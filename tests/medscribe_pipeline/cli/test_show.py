@@ -91,7 +91,7 @@ def test_json_without_text_has_a_stable_shape(clinic: Clinic, medscribe: Callabl
     assert {frozenset(each) for each in found["sections"]} == {frozenset(SECTION)}
     assert {frozenset(each) for each in found["documents"]} == {frozenset(DOCUMENT)}
     assert {frozenset(each) for each in found["deliveries"]} == {frozenset(DELIVERY)}
-    assert [each["kind"] for each in found["documents"]] == ["Composition", "DocumentReference"]
+    assert [each["kind"] for each in found["documents"]] == ["Composition", "DocumentReference", "Provenance"]
     assert (found["note"]["note_id"], found["note"]["patient"]) == (delivered, "known")
     assert clinic.value("SELECT count(*) FROM note_sections WHERE note_id = ?", delivered) == len(found["sections"])
 

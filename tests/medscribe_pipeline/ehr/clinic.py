@@ -99,7 +99,7 @@ class Clinic:
         with self.warehouse.worker() as worker, self.http(token) as http:
             return deliver_day(
                 self.warehouse,
-                FhirClient(http),
+                FhirClient(http, self.settings.fhir.release),
                 self.ehr,
                 DAY,
                 run_id="run-1",

@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,10 @@ import sqlalchemy as sa
 
 from medscribe_pipeline.errors import ConfigError, Deferred, Retriable
 from medscribe_pipeline.fhir import VERSION_SYSTEM, version_identifier
-from medscribe_pipeline.notes import NoteState
+from medscribe_pipeline.notes import NoteState, TranscriptTurn
+from medscribe_pipeline.settings import FhirSettings
+from medscribe_pipeline.warehouse.tables import fhir_documents
+from tests.databases import rows_of
 from tests.medscribe_pipeline.ehr.clinic import edited, note
 from tests.medscribe_pipeline.ehr.fake_ehr import BROKEN, CUT, Fault
 
@@ -114,6 +118,20 @@ def test_later_versions_update_what_is_there(clinic: Clinic, ehr: FakeEhr) -> No
     assert holds(ehr, second)
     assert versions(ehr) == ["2", "2"]
     assert clinic.ledger("delivered") == 4
+    (document,) = ehr.newest("DocumentReference")
+    assert document["docStatus"] == "amended"
+    assert "relatesTo" not in document  # the earlier version is this resource's own past
+
+
+def test_documents_of_other_kinds_stay_here(clinic: Clinic, ehr: FakeEhr) -> None:
+    clinic.settings = clinic.settings.model_copy(update={"fhir": FhirSettings(transcripts=True)})
+    clinic.write(replace(note(1), transcript=(TranscriptTurn("I cough.", "patient", 0, 900),)))
+
+    report = clinic.deliver()
+
+    assert report.delivered == 1
+    assert "Transcript" in {row["kind"] for row in rows_of(clinic.warehouse, fhir_documents)}
+    assert [len(ehr.newest(kind)) for kind in ("Composition", "DocumentReference", "Provenance")] == [1, 1, 0]
 
 
 def test_a_note_edited_back_goes_out_again(clinic: Clinic, ehr: FakeEhr) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -51,6 +52,22 @@ def test_an_update_names_the_copies_it_replaces_and_leaves_the_stored_json_alone
     ]
     assert [entry["resource"]["id"] for entry in bundle["entry"]] == ["c-1", "d-1"]
     assert leaving.resources == stored
+
+
+def test_an_update_in_place_does_not_say_that_a_resource_replaces_itself() -> None:
+    amended = replace(note(1), amends="b" * 64)
+    documents = build_documents(amended, options())
+    leaving = replace(shipment(), resources=documents.resources())
+
+    created, updated = (
+        {entry["resource"]["resourceType"]: entry["resource"] for entry in bundle["entry"]}
+        for bundle in (create_bundle(leaving), update_bundle(leaving, STANDING))
+    )
+
+    assert created[DOCUMENT_REFERENCE]["relatesTo"] == documents.document_reference["relatesTo"]
+    assert "relatesTo" not in updated[DOCUMENT_REFERENCE]
+    assert updated[DOCUMENT_REFERENCE]["docStatus"] == updated[COMPOSITION]["status"] == "amended"
+    assert leaving.resources[DOCUMENT_REFERENCE]["relatesTo"]
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 import sqlalchemy as sa
 
 from medscribe_pipeline.errors import MedscribeError
-from medscribe_pipeline.fhir import build
+from medscribe_pipeline.fhir import build, version_identifier
 from medscribe_pipeline.fhir.build import DocumentsReport, build_day, count_due, mapping_version
 from medscribe_pipeline.fhir.documents import build_documents
 from medscribe_pipeline.fhir.rules import check
-from medscribe_pipeline.notes import NoteSection, NoteState, ScribeNote, content_hash, stable_id
+from medscribe_pipeline.notes import NoteSection, NoteState, ScribeNote, TranscriptTurn, content_hash, stable_id
 from medscribe_pipeline.settings import FhirSettings
 from medscribe_pipeline.warehouse.notes import MappedNote, write_notes
 from medscribe_pipeline.warehouse.tables import fhir_documents, quarantine
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from medscribe_pipeline.warehouse.store import Warehouse
 
 DAY = timedelta(days=1)
-KINDS = ["Composition", "DocumentReference"]
+KINDS = ["Composition", "DocumentReference", "Provenance"]
 
 
 def a_note(number: int, text: str = "Cough.", state: NoteState = NoteState.VALIDATED) -> ScribeNote:
@@ -45,6 +46,16 @@ def a_note(number: int, text: str = "Cough.", state: NoteState = NoteState.VALID
     )
 
 
+def spoken(number: int, text: str = "Cough.", state: NoteState = NoteState.VALIDATED) -> ScribeNote:
+    """The same note with a transcript."""
+    return replace(a_note(number, text, state), transcript=(TranscriptTurn("I cough.", "patient", 0, 900),))
+
+
+def documents(warehouse: Warehouse) -> dict[str, dict[str, Any]]:
+    """The resources there are, by kind; of one note, if there are several."""
+    return {row["kind"]: row["resource"] for row in rows_of(warehouse, fhir_documents)}
+
+
 def write(warehouse: Warehouse, *notes: ScribeNote, day: date = TODAY, seq: int = 1) -> None:
     with warehouse.begin() as connection:
         write_notes(warehouse, connection, [MappedNote(note, day, seq) for note in notes], NOW)
@@ -60,32 +71,46 @@ def due(warehouse: Warehouse, settings: Settings) -> int:
 
 
 @pytest.fixture
+def with_transcripts(settings: Settings) -> Settings:
+    return settings.model_copy(update={"fhir": FhirSettings(transcripts=True)})
+
+
+@pytest.fixture
 def refused(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Words that no document may hold: the rules as they would be for a note that breaks one."""
     words: set[str] = set()
 
-    def strict(resource: dict[str, Any]) -> None:
+    def strict(resource: dict[str, Any], release: Literal["R4", "R5"]) -> None:
         if any(word in str(resource) for word in words):
             raise MedscribeError("A rule is broken", code="fhir_rules", field_paths=("Composition.section:cmp-1",))
-        check(resource)
+        check(resource, release)
 
     monkeypatch.setattr(build, "check", strict)
     return words
 
 
-def test_each_note_becomes_two_documents(warehouse: Warehouse, settings: Settings) -> None:
+def test_each_note_becomes_its_documents(warehouse: Warehouse, settings: Settings) -> None:
     write(warehouse, a_note(1), a_note(2, state=NoteState.DRAFT))
     before = due(warehouse, settings)
 
     report = run(warehouse, settings)
 
     assert (before, due(warehouse, settings)) == (2, 0)
-    assert (report.built, report.compositions, report.document_references) == (2, 2, 2)
+    assert (report.built, report.compositions, report.document_references, report.provenances) == (2, 2, 2, 2)
     rows = rows_of(warehouse, fhir_documents)
     assert sorted(row["kind"] for row in rows) == sorted(KINDS * 2)
     assert all(row["resource"]["resourceType"] == row["kind"] for row in rows)
     assert {row["version"] for row in rows} == {a_note(1).version, a_note(2, state=NoteState.DRAFT).version}
     assert {(row["mapping_version"], row["visit_day"]) for row in rows} == {(mapping_version(settings), TODAY)}
+
+
+def test_forms_that_cannot_be_made_are_counted(warehouse: Warehouse, settings: Settings) -> None:
+    with_pdf = settings.model_copy(update={"fhir": FhirSettings(renderings=("text", "pdf"))})
+    write(warehouse, a_note(1), a_note(2, "胸の痛み"))
+
+    report = run(warehouse, with_pdf)
+
+    assert (report.built, report.left_out) == (2, {"pdf": 1})
 
 
 def test_a_second_build_writes_nothing(warehouse: Warehouse, settings: Settings) -> None:
@@ -219,6 +244,114 @@ def test_both_documents_are_written_or_none(warehouse: Warehouse, settings: Sett
         sa.event.remove(warehouse.engine, "before_cursor_execute", refuse)
 
     assert dump(warehouse) == before
+
+
+def test_an_edit_after_validation_is_built_as_an_amendment(warehouse: Warehouse, settings: Settings) -> None:
+    for seq, (text, state) in enumerate(
+        [("Rest.", NoteState.VALIDATED), ("Rest and", NoteState.DRAFT), ("Rest and tea.", NoteState.VALIDATED)], 1
+    ):
+        write(warehouse, a_note(1, text, state), seq=seq)
+        run(warehouse, settings)
+
+    stored = documents(warehouse)
+    assert stored["Composition"]["status"] == stored["DocumentReference"]["docStatus"] == "amended"
+    (related,) = stored["DocumentReference"]["relatesTo"]
+    replaced = version_identifier(a_note(1).note_id, a_note(1, "Rest.").version)
+    assert (related["code"], related["target"]["identifier"]["value"]) == ("replaces", replaced)
+
+
+def test_a_transcript_is_built_where_it_is_asked_for(warehouse: Warehouse, with_transcripts: Settings) -> None:
+    write(warehouse, spoken(1), a_note(2))
+
+    report = run(warehouse, with_transcripts)
+
+    assert (report.built, report.compositions, report.transcripts, report.removed) == (2, 2, 1, 0)
+    assert [row["note_id"] for row in rows_of(warehouse, fhir_documents) if row["kind"] == "Transcript"] == [
+        str(spoken(1).note_id)
+    ]
+    before = dump(warehouse)
+    assert run(warehouse, with_transcripts, at=NOW + DAY).removed == 0
+    assert dump(warehouse) == before
+
+
+def test_transcripts_go_when_their_setting_is_switched_off(
+    warehouse: Warehouse, settings: Settings, with_transcripts: Settings
+) -> None:
+    write(warehouse, spoken(1), spoken(2))
+    run(warehouse, with_transcripts)
+
+    report = run(warehouse, settings)
+
+    assert (report.built, report.transcripts, report.removed) == (2, 0, 2)
+    assert "Transcript" not in documents(warehouse)
+
+
+def test_a_transcript_goes_with_what_was_said_and_leaves_other_notes_alone(
+    warehouse: Warehouse, with_transcripts: Settings
+) -> None:
+    write(warehouse, spoken(1), spoken(2))
+    run(warehouse, with_transcripts)
+    untouched = [row for row in rows_of(warehouse, fhir_documents) if row["note_id"] == str(spoken(2).note_id)]
+    write(warehouse, a_note(1, "Fever."), seq=2)
+
+    report = run(warehouse, with_transcripts, at=NOW + DAY)
+
+    assert (report.built, report.transcripts, report.removed) == (1, 1, 1)
+    rows = rows_of(warehouse, fhir_documents)
+    assert [row for row in rows if row["note_id"] == str(spoken(2).note_id)] == untouched
+    assert {row["kind"] for row in rows if row["note_id"] == str(spoken(1).note_id)} >= set(KINDS)
+
+
+def test_a_retracted_note_retracts_its_transcript(warehouse: Warehouse, with_transcripts: Settings) -> None:
+    write(warehouse, spoken(1))
+    run(warehouse, with_transcripts)
+    write(warehouse, spoken(1, state=NoteState.RETRACTED), seq=2)
+
+    run(warehouse, with_transcripts)
+
+    stored = documents(warehouse)
+    assert {stored[kind]["status"] for kind in ("Composition", "DocumentReference", "Transcript")} == {
+        "entered-in-error"
+    }
+
+
+def test_a_run_that_was_overtaken_removes_nothing_that_is_newer(
+    warehouse: Warehouse, with_transcripts: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The slow run builds a version without transcript, the quick one a newer version that has one."""
+    write(warehouse, a_note(1, "Old."))
+
+    def overtaken(note: ScribeNote, options: BuildOptions) -> Any:
+        monkeypatch.setattr(build, "build_documents", build_documents)
+        write(warehouse, spoken(1, "New."), seq=2)
+        run(warehouse, with_transcripts)
+        return build_documents(note, options)
+
+    monkeypatch.setattr(build, "build_documents", overtaken)
+    report = run(warehouse, with_transcripts)
+
+    assert report.removed == 0
+    assert "Transcript" in documents(warehouse)
+
+
+def test_a_run_that_was_overtaken_leaves_nothing_that_is_older(
+    warehouse: Warehouse, with_transcripts: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other way round: only the old version has a transcript, and the newer one has none."""
+    write(warehouse, spoken(1, "Old."))
+
+    def overtaken(note: ScribeNote, options: BuildOptions) -> Any:
+        monkeypatch.setattr(build, "build_documents", build_documents)
+        write(warehouse, a_note(1, "New."), seq=2)
+        run(warehouse, with_transcripts)
+        return build_documents(note, options)
+
+    monkeypatch.setattr(build, "build_documents", overtaken)
+    run(warehouse, with_transcripts)
+
+    rows = rows_of(warehouse, fhir_documents)
+    assert {row["version"] for row in rows} == {a_note(1, "New.").version}
+    assert "Transcript" not in {row["kind"] for row in rows}
 
 
 def test_more_notes_than_one_batch_are_all_built(

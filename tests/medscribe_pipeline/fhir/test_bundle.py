@@ -183,6 +183,17 @@ def test_a_provenance_of_any_note_is_valid_by_itself(note: ScribeNote, changes: 
     assert not list(references(resource))
 
 
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(notes(), CHANGES)
+def test_the_same_document_in_the_next_release(note: ScribeNote, changes: dict[str, Any]) -> None:
+    bundle = document_bundle(note, options(**changes, release="R5"))
+
+    check(bundle, "R5")
+    before = document_bundle(note, options(**changes))
+    assert kinds(bundle) == kinds(before)
+    assert list(resources(bundle)) == list(resources(before))
+
+
 def test_document_of_a_note_with_everything_known(note: ScribeNote) -> None:
     clinician = Practitioner((Identifier("https://example.org/user", "synthetic-user-1"), RPPS), (AM,), "Dr Exemple")
     whole = replace(note, visit=replace(note.visit, practitioner=clinician))

@@ -304,7 +304,7 @@ def test_status_follows_the_state(
     [
         ("fr", "fr", "Compte rendu de consultation", "professionnel de santé."),
         ("en-GB", "en-GB", "Progress note", "a clinician."),
-        ("de", "de", "Verlaufsnotiz", "a clinician."),
+        ("de", "de", "Verlaufsnotiz", "Fachperson freigegeben."),
         ("sw", "sw", "Progress note", "a clinician."),
         ("en_GB", None, "Progress note", "a clinician."),
         (None, None, "Progress note", "a clinician."),

@@ -265,13 +265,11 @@ def test_no_file_a_folder_and_a_pipe(tmp_path: Path) -> None:
         assert caught.value.context["file"] == path.name
 
 
-def test_a_file_of_somebody_else(own: Callable[..., Path]) -> None:
-    path = own(SECTIONS)
-    path.chmod(0)
-    if os.access(path, os.R_OK):
-        pytest.skip("whoever runs this may read everything")
+def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.symlink_to(path)  # a circle: not even root gets through
 
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match=r"cannot be read|does not exist"):
         load_mapping(path)
 
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import base64
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from medscribe_pipeline.errors import MedscribeError
+from medscribe_pipeline.fhir import build_documents, check
 from medscribe_pipeline.fhir.narrative import LONGEST_MARKDOWN, XHTML, clean_text, is_blank, plain_text, to_xhtml
+from medscribe_pipeline.notes import NoteSection
+from tests.fhir_options import options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from medscribe_pipeline.notes import TextFormat
+    from medscribe_pipeline.notes import ScribeNote, TextFormat
 
 TEXT = {"br", "code", "div", "em", "hr", "li", "ol", "p", "pre", "strong", "ul"}
 TABLES = {"table", "tbody", "td", "th", "thead", "tr"}
@@ -185,6 +191,7 @@ def test_layout(text: str, xhtml: str, plain: str) -> None:
         "2*3*4 = 24, 5**2, 2 * 3 * 4",
         "CYP2D6 *1/*4",
         "[Allergies]: penicillin",
+        "[leaflet]: https://x.test/a",
         '[pain](left) ![knee](right "worse")',
         "Hb <10, plt >150, <SpO2:95>, <b>bold</b> <!-- none --> <br>",
         "snake_case_name _ # 1 #1 ~5 ^2 $3",
@@ -270,6 +277,31 @@ def test_a_text_too_long_for_a_section_shows_as_it_stands() -> None:
     assert "*" not in plain_text(at_most, "markdown")
     assert to_xhtml(million, "markdown") == to_xhtml(million)
     assert plain_text(million, "markdown") == million.rstrip()
+
+
+def test_both_documents_of_a_note_show_its_markdown(note: ScribeNote) -> None:
+    table = NoteSection(None, "Bilan", "| Hb | <10 |\n|--|--|\n| **CRP** | >50 |", format="markdown")
+    listed = NoteSection("PLAN", "Suites", "3. *repos*\n4. eau", (table,), format="markdown")
+    nothing = NoteSection(None, "Rien", "---\n[](https://x.test)", format="markdown")
+
+    built = build_documents(replace(note, sections=(nothing, listed)), options())
+
+    (plan,) = built.composition["section"]
+    assert plan["text"]["div"] == to_xhtml(listed.text, "markdown")
+    assert plan["section"][0]["text"]["div"] == to_xhtml(table.text, "markdown")
+    check(built.composition)
+    text = base64.b64decode(built.document_reference["content"][0]["attachment"]["data"]).decode()
+    assert "\n\nSuites\n3. repos\n4. eau\n\nBilan\nHb | <10\nCRP | >50\n\n" in text
+    assert "Rien" not in text
+
+
+def test_a_note_whose_markdown_shows_nothing_is_empty(note: ScribeNote) -> None:
+    nothing = NoteSection(None, "Rien", "---", format="markdown")
+
+    with pytest.raises(MedscribeError) as caught:
+        build_documents(replace(note, sections=(nothing,)), options())
+
+    assert caught.value.code == "empty_note"
 
 
 def test_the_parser_is_not_imported_before_there_is_markdown() -> None:

@@ -162,6 +162,14 @@ def test_what_is_not_known_is_said_to_be_unknown() -> None:
     assert "AIAST" in known["Labels"]
 
 
+def test_both_releases_of_fhir_show_the_same_facts() -> None:
+    r4, r5 = (
+        next(parsed(preview_html(synthetic_note(), options(release=each))).iter(f"{HTML}dl")) for each in ("R4", "R5")
+    )
+
+    assert words(r5) == words(r4)
+
+
 def test_the_sentence_about_delivery_is_the_callers() -> None:
     assert "Delivery Held: <because>." in body(preview_html(synthetic_note(), options(), delivery="Held: <because>."))
     assert "Delivery" not in body(preview_html(synthetic_note(), options()))

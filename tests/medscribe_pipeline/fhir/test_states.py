@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from medscribe_pipeline.fhir import VERSION_SYSTEM, build_documents, check, version_identifier
+from medscribe_pipeline.fhir import VERSION_SYSTEM, build_documents, check, default_mapping, version_identifier
 from medscribe_pipeline.fhir.document_reference import US_CORE
-from medscribe_pipeline.notes import Identifier, NoteState, ScribeNote, Visit
+from medscribe_pipeline.fhir.text import origin_line
+from medscribe_pipeline.fhir.transcript import transcript_text
+from medscribe_pipeline.notes import Identifier, NoteState, ScribeNote, TranscriptTurn, Visit
 from tests.fhir_options import options
 
 EARLIER = "b" * 64
@@ -48,12 +50,38 @@ def test_an_amended_note_says_what_it_replaces(note: ScribeNote) -> None:
     [
         ("fr", "Modifié après sa validation, puis validé à nouveau par un professionnel de santé.\n"),
         ("en", "Amended after its validation and validated again by a clinician.\n"),
+        ("de-AT", "Nach der Freigabe geändert und von einer medizinischen Fachperson erneut freigegeben.\n"),
+        ("ja", "Amended after its validation and validated again by a clinician.\n"),
     ],
 )
 def test_the_text_of_an_amended_note_says_so(note: ScribeNote, language: str, words: str) -> None:
     document = build_documents(replace(note, amends=EARLIER, language=language), options()).document_reference
 
     assert text_of(document).endswith(words)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"state": NoteState.DRAFT},
+        {"state": NoteState.VALIDATED},
+        {"state": NoteState.VALIDATED, "amends": EARLIER},
+        {"state": NoteState.RETRACTED},
+    ],
+)
+def test_the_origin_is_told_in_every_language_that_has_headings(note: ScribeNote, changes: dict[str, Any]) -> None:
+    spoken = replace(note, transcript=(TranscriptTurn("D'accord."),), **changes)
+    languages = default_mapping().rows.sections["PLAN"].title
+
+    notes = {language: origin_line(replace(spoken, language=language)) for language in languages}
+    transcripts = {language: transcript_text(replace(spoken, language=language)) for language in languages}
+
+    assert len(set(notes.values())) == len(languages) == 6
+    for texts in (notes, transcripts):
+        # The product, and a sentence each on who wrote it and who looked at it; none is left in another language.
+        assert all("Askara" in text and text.rstrip().endswith(".") for text in texts.values())
+        assert len({text.rstrip().rpartition(").")[2] for text in texts.values()}) == len(languages)
+        assert len({text.rstrip().rpartition(").")[0] for text in texts.values()}) == len(languages)
 
 
 @pytest.mark.parametrize("state", [NoteState.DRAFT, NoteState.RETRACTED])

@@ -16,6 +16,7 @@ from medscribe_pipeline.notes import Identifier, NoteState, Practitioner, Scribe
 from medscribe_pipeline.providers import askara
 from medscribe_pipeline.providers.records import LandedRecord, ManifestVisit
 from medscribe_pipeline.providers.wire import is_rpps, reference_id
+from medscribe_pipeline.settings import AskaraSettings
 from tests.medscribe_pipeline.providers.mapped import USER, audio, hold_audio, map_note, note
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def test_a_note_says_who_when_and_what(ours: Settings) -> None:
     assert found.note_id == stable_id("askara", "default", "n-1", "note")
     assert (found.provider, found.account, found.stream, found.source_id) == ("askara", "default", "notes", "n-1")
     assert (found.state, found.language, found.template) == (NoteState.VALIDATED, "fr", "consultation_summary")
+    assert found.attested
     assert [(s.key, s.text) for s in found.sections] == [("CHIEF_COMPLAINT", "toux"), ("PLAN", "Repos")]
     assert found.visit.patient == Identifier(f"{SYSTEM}/patient", "p-1")
     assert found.visit.started_at == datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
@@ -63,6 +65,39 @@ def test_only_the_step_validated_counts_as_signed_off(ours: Settings, step: str 
     assert map_note(ours, parent=audio(audioWorkflowStepV3=step)).state is state
 
 
+@pytest.mark.parametrize(
+    ("step", "state", "attested"),
+    [
+        ("transcribed", NoteState.DRAFT, False),
+        ("edition", NoteState.VALIDATED, False),
+        ("validated", NoteState.VALIDATED, True),
+        ("failed", NoteState.FAILED, False),
+        ("edition_by_machine", NoteState.DRAFT, False),
+        (None, NoteState.DRAFT, False),
+    ],
+)
+def test_a_setting_may_count_more_steps_as_reviewed_and_attests_none(
+    make_settings: Callable[..., Settings], step: str | None, state: NoteState, *, attested: bool
+) -> None:
+    widened = make_settings(askara=AskaraSettings(reviewed_steps=("edition", "validated")))
+
+    found = map_note(widened, parent=audio(audioWorkflowStepV3=step))
+
+    assert (found.state, found.attested) == (state, attested)
+
+
+def test_a_note_that_is_signed_off_after_it_was_counted_as_reviewed_is_another_version(
+    ours: Settings, make_settings: Callable[..., Settings]
+) -> None:
+    widened = make_settings(askara=AskaraSettings(reviewed_steps=("edition", "validated")))
+    counted, signed = (
+        map_note(widened, parent=audio(audioWorkflowStepV3=step)).version for step in ("edition", "validated")
+    )
+
+    assert counted != signed
+    assert signed == map_note(ours, parent=audio()).version
+
+
 def test_a_note_whose_audio_is_not_here_is_a_draft(ours: Settings) -> None:
     found = map_note(ours)
 
@@ -78,7 +113,10 @@ def test_archived_anywhere_is_retracted(ours: Settings, where: str, step: str) -
     payload = note(**(at if where == "note" else {}))
     parent = audio(audioWorkflowStepV3=step, **(at if where == "audio" else {}))
 
-    assert map_note(ours, payload, parent).state is NoteState.RETRACTED
+    found = map_note(ours, payload, parent)
+
+    assert found.state is NoteState.RETRACTED
+    assert not found.attested
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 from medscribe_pipeline.providers.audio_file import AudioFileError, inspect_audio, open_audio
 from tests.medscribe_pipeline.providers.intron_cases import CANARY, HEADS, WAV, write
+from tests.medscribe_pipeline.providers.unopened import nothing_opens
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -116,11 +117,15 @@ def test_what_is_not_there_is_missing(folder: Path, path: str) -> None:
     assert refusal(folder, path).code == "audio_missing"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_what_may_not_be_read_is_unreadable(folder: Path) -> None:
-    write(folder, "a.wav").chmod(0)
+def test_what_cannot_be_opened_is_unreadable(folder: Path) -> None:
+    write(folder, f"{CANARY}.wav", WAV)
 
-    assert refusal(folder, "a.wav").code == "audio_unreadable"
+    with pytest.raises(AudioFileError) as caught, nothing_opens():
+        inspect_audio(folder, f"{CANARY}.wav", MAX)
+
+    assert caught.value.code == "audio_unreadable"
+    assert caught.value.__context__ is None
+    assert CANARY not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_folder_must_be_set_and_be_there(folder: Path) -> None:

@@ -266,6 +266,7 @@ def test_the_manifest_of_an_audio_reaches_its_note(warehouse: Warehouse, setting
         {"fhir": FhirSettings(base_uri="https://hospital.example/fhir")},
         {"audioscribe": AudioScribeSettings(reviewed=True)},
         {"askara": AskaraSettings(patient_system="urn:oid:1.2.3")},
+        {"askara": AskaraSettings(reviewed_steps=("validated", "edition"))},
     ],
 )
 def test_another_mapping_maps_everything_again(

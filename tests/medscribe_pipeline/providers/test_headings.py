@@ -5,7 +5,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from medscribe_pipeline.errors import ConfigError
@@ -230,6 +230,17 @@ def test_weaker_unknown_headings_are_nested_under_a_known_one() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("note", "expected"),
+    [
+        ("# Plan\n**rest**\n## Knee\nstable", "markdown"),
+        ("Plan:\n# 1 tablet, 2 * 3 * 4, <5\n- rest", "text"),
+    ],
+)
+def test_texts_are_markdown_only_where_that_is_beyond_doubt(note: str, expected: str) -> None:
+    assert {section.format for section in depth_first(split_sections(note))} == {expected}
+
+
 # SOAP.
 
 
@@ -337,6 +348,8 @@ texts = st.lists(
 
 @settings(max_examples=400, deadline=None)
 @given(texts)
+@example("1. HPI (today)\n")
+@example("2 - **HPI (today)**\n")
 def test_no_word_is_lost_or_moved(text: str) -> None:
     assert_nothing_lost(text)
 

@@ -81,10 +81,10 @@ def test_a_soap_note_with_all_that_is_known_about_it() -> None:
         language="sw-KE",
         template="SOAP",
         sections=(
-            NoteSection("SOAP_SUBJECTIVE", "Subjective", "cough"),
-            NoteSection("SOAP_OBJECTIVE", "Objective", "T 38"),
-            NoteSection("SOAP_ASSESSMENT", "Assessment", "cold"),
-            NoteSection("SOAP_PLAN", "Plan", "rest"),
+            NoteSection("SOAP_SUBJECTIVE", "Subjective", "cough", (), "markdown"),
+            NoteSection("SOAP_OBJECTIVE", "Objective", "T 38", (), "markdown"),
+            NoteSection("SOAP_ASSESSMENT", "Assessment", "cold", (), "markdown"),
+            NoteSection("SOAP_PLAN", "Plan", "rest", (), "markdown"),
         ),
         transcript=(TranscriptTurn("Hello."),),
         visit=Visit(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -20,6 +19,7 @@ from medscribe_pipeline.providers.nabla import open_client
 from medscribe_pipeline.providers.nabla_auth import ClientAssertionAuth, load_private_key
 from medscribe_pipeline.settings import NablaSettings
 from tests.medscribe_pipeline.providers.scripted_server import START, Hangup, Reply, Seen, http_settings
+from tests.medscribe_pipeline.providers.unopened import nothing_opens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -278,9 +278,19 @@ def test_a_key_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert "is no file" in problem_of(tmp_path)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_a_key_that_cannot_be_read_is_refused(key: RSAKey, tmp_path: Path) -> None:
-    assert "cannot be read" in problem_of(written(tmp_path, key.as_pem(private=True), 0o200))
+def test_a_key_that_cannot_be_reached_is_refused(key_file: Path, tmp_path: Path) -> None:
+    circle = tmp_path / "circle.pem"
+    circle.symlink_to(circle)
+
+    assert "cannot be read" in problem_of(circle)
+    assert "cannot be read" in problem_of(key_file / "below.pem")
+
+
+def test_a_key_that_cannot_be_opened_is_refused(key_file: Path) -> None:
+    with nothing_opens():
+        problem = problem_of(key_file)
+
+    assert "cannot be read" in problem
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The specialty of a visit: from the manifest into the note of any provider, and into versions only where it is said."""
+"""The specialty of a visit: from the manifest into every provider's notes, and into versions only where said."""
 
 from __future__ import annotations
 

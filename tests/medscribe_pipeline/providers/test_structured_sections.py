@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from medscribe_pipeline.fhir import plain_text
 from medscribe_pipeline.notes import NoteSection
 from medscribe_pipeline.providers.structured_sections import has_words, sections_of, text_of, titled
 
@@ -52,17 +53,17 @@ def test_the_parts_of_an_object_are_sections() -> None:
 
     assert sections_of(value, soap=True) == (
         NoteSection("SOAP_SUBJECTIVE", "Subjective", "cough\n- dry"),
-        NoteSection("SOAP_OBJECTIVE", "objective", "- vitals:\n  - T: 38.5\n  - BP: 120/80\n- exam:"),
-        NoteSection("SOAP_ASSESSMENT", "ASSESSMENT", "- cold\n- code: J00\n- sure: false"),
+        NoteSection("SOAP_OBJECTIVE", "objective", "- vitals:\n  - T: 38.5\n  - BP: 120/80\n- exam:", (), "markdown"),
+        NoteSection("SOAP_ASSESSMENT", "ASSESSMENT", "- cold\n- code: J00\n- sure: false", (), "markdown"),
         NoteSection("SOAP_PLAN", "plan", ""),
         NoteSection("APPOINTMENTS", "follow up", "may"),
-        NoteSection(None, "odd-field", "- a\n-\n  - b\n  - c"),
+        NoteSection(None, "odd-field", "- a\n-\n  - b\n  - c", (), "markdown"),
     )
 
 
 @pytest.mark.parametrize("name", ["text", "markdown", "soap_note"])
 def test_an_object_with_a_single_text_is_its_wrapping(name: str) -> None:
-    assert sections_of({name: "## Plan\nrest"}) == (NoteSection("PLAN", "Plan", "rest"),)
+    assert sections_of({name: "## Plan\nrest"}) == (NoteSection("PLAN", "Plan", "rest", (), "markdown"),)
 
 
 def test_an_object_with_a_single_known_part_is_that_part() -> None:
@@ -77,7 +78,20 @@ def test_letters_are_parts_of_a_soap_note_only(*, soap: bool) -> None:
 
 
 def test_a_list_is_a_list() -> None:
-    assert sections_of(["rest", "fluids\nwater"]) == (NoteSection(None, None, "- rest\n- fluids\n  water"),)
+    assert sections_of(["rest", "fluids\nwater"]) == (
+        NoteSection(None, None, "- rest\n- fluids\n  water", (), "markdown"),
+    )
+
+
+def test_texts_of_a_structured_value_are_no_markdown() -> None:
+    value = {"plan": "**rest** 2*3", "allele": ["HLA-B*27 *a*", {"# Hb": "> 5 _x_ [a](http://b)"}, "1. rest"]}
+
+    plan, allele = sections_of(value)
+
+    assert (plan.text, plan.format) == ("**rest** 2*3", "text")
+    shown = "- HLA-B*27 *a*\n- # Hb: > 5 _x_ [a](http://b)\n- 1. rest"
+    assert plain_text(allele.text, allele.format) == shown
+    assert text_of(value["allele"]) == shown
 
 
 @pytest.mark.parametrize(

@@ -38,11 +38,12 @@ PRACTITIONERS = st.builds(
     st.none() | NAMES,
 )
 VISITS = st.builds(Visit, st.none() | IDENTIFIERS, st.none() | PRACTITIONERS, st.none() | IDENTIFIERS, TIMES, TIMES)
-LEAVES = st.builds(NoteSection, st.none() | NAMES, st.none() | WORDS, WORDS)
+FORMATS = st.sampled_from(["text", "markdown"])
+LEAVES = st.builds(NoteSection, st.none() | NAMES, st.none() | WORDS, WORDS, format=FORMATS)
 SECTIONS = st.recursive(
     LEAVES,
     lambda inner: st.builds(
-        NoteSection, st.none() | NAMES, st.none() | WORDS, WORDS, st.lists(inner, max_size=3).map(tuple)
+        NoteSection, st.none() | NAMES, st.none() | WORDS, WORDS, st.lists(inner, max_size=3).map(tuple), FORMATS
     ),
     max_leaves=6,
 )

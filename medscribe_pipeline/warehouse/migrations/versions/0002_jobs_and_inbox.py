@@ -7,6 +7,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from medscribe_pipeline.errors import ConfigError
+
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
@@ -15,6 +17,27 @@ depends_on = None
 # Frozen here on purpose: a migration must not change when `tables.py` does.
 utc_datetime = sa.DateTime(timezone=True).with_variant(sa.String(32), "sqlite")
 json = sa.Text().with_variant(postgresql.JSONB(), "postgresql")
+
+TIMES = ("started_at", "ended_at")
+
+
+def _is_time(column: str) -> str:
+    return (
+        f"{column} GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*' AND {column} BETWEEN '1000' AND '9998'"
+        f" AND datetime({column}) IS NOT NULL AND date(substr({column}, 1, 10), '+0 days') = substr({column}, 1, 10)"
+        f" AND substr({column}, 12, 2) < '24'"
+    )
+
+
+def _refuse_unreadable_times() -> None:
+    wrong = " OR ".join(f"({column} IS NOT NULL AND NOT ({_is_time(column)}))" for column in TIMES)
+    count = op.get_bind().scalar(sa.text(f"SELECT count(*) FROM visits WHERE {wrong}"))  # noqa: S608 - all of it is ours
+    if count:
+        raise ConfigError(
+            f"{count} rows of the table visits have a started_at or ended_at that is no ISO 8601 time, "
+            "so the warehouse was not migrated. Correct them by SQL, or import them again with the version before.",
+            code="visits_times",
+        )
 
 
 def upgrade() -> None:
@@ -114,6 +137,9 @@ def upgrade() -> None:
     op.create_index("ix_scribe_jobs_due", "scribe_jobs", ["account", "provider", "state", "next_poll_at"], unique=False)
     op.create_index("ix_scribe_jobs_vendor", "scribe_jobs", ["account", "provider", "vendor_job_id"], unique=False)
     op.create_index("ix_scribe_jobs_visit", "scribe_jobs", ["account", "provider", "correlation_key"], unique=False)
+    on_sqlite = op.get_bind().dialect.name == "sqlite"
+    if on_sqlite:
+        _refuse_unreadable_times()
     with op.batch_alter_table("visits") as visits:
         visits.add_column(
             sa.Column("audio_url", sa.Text(), comment="Where the provider fetches the recording; makes the row a job.")
@@ -130,6 +156,9 @@ def upgrade() -> None:
             sa.Column("category", sa.String(64), comment="Kind of recording, where the provider distinguishes them.")
         )
         visits.alter_column("imported_at", server_default=sa.text("CURRENT_TIMESTAMP"))
+        if on_sqlite:
+            for column in TIMES:
+                visits.create_check_constraint(f"{column}_is_a_time", f"{column} IS NULL OR ({_is_time(column)})")
 
 
 def downgrade() -> None:

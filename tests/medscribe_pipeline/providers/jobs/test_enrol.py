@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import sqlalchemy as sa
 
-from medscribe_pipeline.providers.jobs import enrol
+from medscribe_pipeline.providers.jobs import enrol, jobs_due
 from medscribe_pipeline.providers.work import JobSpec
 from medscribe_pipeline.visits import VisitRow
 from medscribe_pipeline.warehouse.manifest import import_visits
@@ -41,6 +41,24 @@ def test_rows_of_a_file_and_rows_of_sql_become_jobs_once(shop_anywhere: Shop) ->
     assert shop.states() == {"from-file/transcribe": "wanted", "visit-ok/transcribe": "wanted"}
     job = rows_of(shop.warehouse, scribe_jobs)[0]
     assert job["request"] == {"audio": "https://ward.example/2/ok", "language": "fr"}
+
+
+def test_a_recording_is_due_until_it_is_enrolled_even_when_it_is_refused(shop_anywhere: Shop) -> None:
+    shop = shop_anywhere
+
+    def due() -> int:
+        return jobs_due(shop.warehouse, NAME, shop.clock.now())
+
+    assert due() == 0
+    shop.visit("ok")
+    shop.visit("refused", audio_url="http://ward.example/1/refused")
+    shop.visit("mute", audio_url=None)
+    shop.visit("elsewhere", provider="askara")
+    assert due() == 2
+
+    enrol_all(shop)
+
+    assert due() == 1  # the wanted job
 
 
 def test_who_and_when_may_change_without_a_new_job(shop: Shop) -> None:

@@ -1,0 +1,69 @@
+r"""Whether a text is Markdown, and text that stays what it is in Markdown."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from medscribe_pipeline.notes import TextFormat
+
+__all__ = ["escaped", "format_of"]
+
+_HEADING = re.compile(r"^#{1,6} +\*{0,2}[^\W\d_]", re.MULTILINE)  # `#1` and `# 5` are numbers
+_STRONG = re.compile(r"\*\*\w[^*\n]*\*\*|(?<!\w)__\w[^_\n]*__(?!\w)")
+_TABLE = re.compile(r"^ *+\|? *+:?-{2,}:? *\|[-:| ]*$", re.MULTILINE)  # the line below its header
+_SURELY_STRONG = 3
+
+# Marks that need something after them, or an end, to be marks; the rest of the text stays readable where it is stored.
+_INLINE = re.compile(
+    r"""\\(?=[!-/:-@\[-`{-~\n]|$)   # an escape, a hard break
+    | [*`]                          # emphasis, code
+    | (?<![^\W_])_ | _(?![^\W_])    # emphasis, but in snake_case
+    | \](?=\()                     # a link or an image
+    | <(?=[A-Za-z/!?])              # an address, a tag
+    | &(?=\#|[A-Za-z]\w{1,31};)    # an entity
+    """,
+    re.VERBOSE,
+)
+_BLOCK = re.compile(
+    r"""^(?P<before>\s*)(?:
+      (?P<mark> \#{1,6}(?=\s|$) | [-+](?=\s|$) | >        # a heading, a list, a quote
+        | ~~~ | =(?=[=\ ]*$) | [-|:](?=[-:|\ ]*$)         # a fence, an underline, below a table's header
+      )
+      | [0-9]{1,9}(?P<end>[.)])(?=\s|$)                   # a numbered list
+    )""",
+    re.VERBOSE,
+)
+
+
+def format_of(text: str) -> TextFormat:
+    """Whether a text of which nothing is known is Markdown. It is only where two different signs of it are there.
+
+    The signs are headings with `#`, strong words, strong words again and again, and tables. A clinician's plain text
+    may look like Markdown in places (`2 * 3 * 4`, `- a`, `1. b`, `#1`) and would lose what was meant; one that is
+    Markdown and is taken for plain text is still readable.
+
+    >>> format_of("## Plan\\n**rest**, *fluids*"), format_of("# 1: 5 * 4 * 2\\n- rest\\n1. **fluids**")
+    ('markdown', 'text')
+    """
+    strong = len(_STRONG.findall(text))
+    signs = (_HEADING.search(text), _TABLE.search(text), strong > 0, strong >= _SURELY_STRONG)
+    return "markdown" if sum(map(bool, signs)) > 1 else "text"
+
+
+def escaped(line: str, *, begins: bool = True) -> str:
+    r"""One line of plain text as Markdown that shows it as it is.
+
+    Args:
+        line: Without a line end.
+        begins: Nothing stands before it, so that it could begin a heading or a list.
+
+    >>> escaped("# HLA-B*27, Hb <10, snake_case"), escaped("1. a", begins=False)
+    ('\\# HLA-B\\*27, Hb <10, snake_case', '1. a')
+    """
+    line = _INLINE.sub(r"\\\g<0>", line)
+    if not begins or (block := _BLOCK.match(line)) is None:
+        return line
+    at = block.start("end") if block["mark"] is None else block.start("mark")
+    return f"{line[:at]}\\{line[at:]}"
