@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 __all__ = ["STRATEGIES", "Claims", "TypeClaims", "read_statement", "release_of", "taken_away"]
 
@@ -127,11 +127,8 @@ def taken_away(values: Mapping[str, Any], claims: Claims, *, silence_denies: boo
         if values[name] and (any(map(denied, listed)) or (strict and any(map(unsaid, listed)))):
             said[name] = (False, why)
     now = {**values, **{name: value for name, (value, _) in said.items()}}
-    unchangeable = any(each.takes("update") is False for each in listed)
-    blind = not (now["if_match"] or now["read"])
-    for name in ("amendment", "retraction"):
-        if values[name] == "update" and (unchangeable or blind):
-            said[name] = ("hold", "no update" if unchangeable else "neither If-Match nor read")
+    if obstacle := _no_updates(now, listed):
+        said |= {name: ("hold", obstacle) for name in ("amendment", "retraction") if values[name] == "update"}
     if values["references"] == "logical" and any(_literal_only(each) for each in listed):
         said["references"] = ("literal", "referencePolicy without logical")
     if claims.fhir_version and (release := release_of(claims.fhir_version)) and release != values["release"]:
@@ -186,6 +183,13 @@ def _is_taken(kind: str, claims: Claims) -> bool:
 
 def _literal_only(said: TypeClaims) -> bool:
     return said.reference_policy is not None and "logical" not in said.reference_policy
+
+
+def _no_updates(now: Mapping[str, Any], listed: Sequence[TypeClaims]) -> str | None:
+    """Why what stands on the server cannot be replaced, or not without overwriting somebody; `None` when it can."""
+    if any(each.takes("update") is False for each in listed):
+        return "no update"
+    return None if now["if_match"] or now["read"] else "neither If-Match nor read"
 
 
 def _strategy(now: Mapping[str, Any], claims: Claims, *, strict: bool) -> str:
