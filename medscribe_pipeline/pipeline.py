@@ -2,33 +2,67 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import hashlib
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from medscribe_pipeline.ehr.ledger import State
+from medscribe_pipeline.ehr.sending import CANNOT_BE_ASKED
+from medscribe_pipeline.ehr.targets import Capabilities, profiles
+from medscribe_pipeline.ehr.waiting import wake
 from medscribe_pipeline.fhir.build import count_due as documents_due
 from medscribe_pipeline.fhir.build import mapping_version
 from medscribe_pipeline.notes import content_hash
 from medscribe_pipeline.providers.build import count_due as notes_due
 from medscribe_pipeline.providers.build import mapping_fingerprint
 from medscribe_pipeline.warehouse.days import changed_seq, days_to_build, mark_built
-from medscribe_pipeline.warehouse.tables import deliveries
+from medscribe_pipeline.warehouse.tables import delivered_days, deliveries
 
 if TYPE_CHECKING:
-    from datetime import date
+    from datetime import date, datetime
 
-    from medscribe_pipeline.settings import Settings
+    from medscribe_pipeline.settings import EhrSettings, Settings
     from medscribe_pipeline.warehouse.store import Warehouse
 
-__all__ = ["due_days", "fingerprint", "finish_day"]
+__all__ = ["due_days", "fingerprint", "finish_day", "newest_change", "wake_held_notes"]
 
-OPEN_STATES = ("planned", "claimed", "sent", "unknown")
+_UNDER_WAY = (State.PLANNED, State.CLAIMED, State.SENT, State.UNKNOWN)
 
 
 def fingerprint(settings: Settings) -> str:
-    """Short hash of everything a built day depends on beside its data: mapping, code tables, target."""
-    target = settings.ehr.target if settings.ehr.enabled else None
-    return content_hash([mapping_fingerprint(settings), mapping_version(settings), target])[:16]
+    """Short hash of everything a built day depends on beside its data: mapping, code tables, targets.
+
+    A target counts by its name and by what its settings decide about notes: not by its URL or its credentials, and not
+    by how much is sent at a time.
+    """
+    targets = sorted((name, _decisive(target)) for name, target in settings.targets.items())
+    plain = len(targets) <= 1 and not any(facts for _, facts in targets)
+    told: Any = next((name for name, _ in targets), None) if plain else targets
+    return content_hash([mapping_fingerprint(settings), mapping_version(settings), told])[:16]
+
+
+def _decisive(target: EhrSettings) -> dict[str, Any]:
+    """What the settings of a target decide about notes; empty where they leave everything as it is."""
+    profile = {name: each.value for name, each in profiles()[target.kind].values.items()}
+    facts = {
+        "kind": target.kind if target.kind != "generic" else None,
+        "profile": Capabilities.model_validate(profile).model_dump(mode="json", exclude_defaults=True),
+        "capabilities": _content_of(target),
+        "hold_all": target.hold_all,
+        "encounter_by_time": target.encounter_by_time,
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def _content_of(target: EhrSettings) -> str | None:
+    """Hash of the file of capabilities. What is wrong with one is told when something is delivered."""
+    if target.capabilities is None:
+        return None
+    try:
+        return hashlib.sha256(target.capabilities.expanduser().read_bytes()).hexdigest()
+    except OSError:
+        return "unreadable"
 
 
 def due_days(warehouse: Warehouse, settings: Settings, *, limit: int | None = None) -> list[tuple[date, int]]:
@@ -36,27 +70,96 @@ def due_days(warehouse: Warehouse, settings: Settings, *, limit: int | None = No
     return days_to_build(warehouse, fingerprint(settings), limit=limit)
 
 
-def finish_day(warehouse: Warehouse, settings: Settings, day: date) -> bool:
-    """Marks a day as done if it is: everything mapped, built, and settled with the EHR. Returns whether it is.
+def wake_held_notes(warehouse: Warehouse, settings: Settings, *, now: datetime) -> None:
+    """Makes days due whose notes wait for a patient, clinician or encounter that it is time to ask for again.
 
-    All is read in the transaction that marks it, so a change that lands meanwhile leaves the day due.
+    Costs two small queries a target, and writes nothing while there is nobody to wake.
+    """
+    for name, target in settings.targets.items():
+        wake(warehouse, name, target, now=now)
+
+
+def newest_change(warehouse: Warehouse, day: date) -> int:
+    """The newest change that touched a day; see `finish_day`."""
+    with warehouse.read() as connection:
+        return changed_seq(connection, warehouse.account, day)
+
+
+def finish_day(
+    warehouse: Warehouse, settings: Settings, day: date, *, target: str | None = None, seen: int | None = None
+) -> bool:
+    """Marks a day as done if it is: everything mapped, built, and settled with every target. Returns whether it is.
+
+    All is read in the transaction that marks it, so a change that lands meanwhile leaves the day due. With several
+    targets a day is done when each of them has gone through it since its newest change, in whatever order and run.
+
+    Args:
+        warehouse: The warehouse.
+        settings: The settings.
+        day: The visit day.
+        target: The target that has just gone through the day, if one has.
+        seen: `newest_change` from before it did: a change that came since may be news for it.
     """
     with warehouse.begin() as connection:
         seq = changed_seq(connection, warehouse.account, day)
         if seq == 0:
             return True
+        if seen is not None and seen != seq:
+            return False
         if notes_due(connection, warehouse.account, day, mapping_fingerprint(settings)):
             return False
         if documents_due(connection, warehouse.account, day, mapping_version(settings)):
             return False
-        if settings.ehr.enabled:
-            undelivered = sa.select(sa.func.count()).where(
-                deliveries.c.account == warehouse.account,
-                deliveries.c.target == settings.ehr.target,
-                deliveries.c.visit_day == day,
-                deliveries.c.state.in_(OPEN_STATES),
-            )
-            if connection.scalar(undelivered):
+        built_with = fingerprint(settings)
+        if len(settings.targets) > 1 and target is not None and not _is_open(warehouse, connection, target, day):
+            _mark_delivered(warehouse, connection, target, day, (seq, built_with))
+        if any(_is_open(warehouse, connection, name, day) for name in settings.targets):
+            return False
+        if len(settings.targets) > 1:
+            delivered = _delivered(warehouse, connection, day)
+            if any(delivered.get(name) != (seq, built_with) for name in settings.targets):
                 return False
-        mark_built(warehouse, connection, day, seq, fingerprint(settings))
+        mark_built(warehouse, connection, day, seq, built_with)
     return True
+
+
+def _is_open(warehouse: Warehouse, connection: sa.Connection, target: str, day: date) -> bool:
+    """Whether another run has something to do for a day on a target.
+
+    What was sent to a target that cannot be asked waits for a person, and so do later versions of that note: no run
+    can help, so the day counts as done. Whoever settles it makes the day due again.
+    """
+    other = deliveries.alias()
+    waits_for_a_person = sa.exists().where(
+        other.c.target == deliveries.c.target,
+        other.c.note_id == deliveries.c.note_id,
+        other.c.state == State.UNKNOWN,
+        other.c.reason == CANNOT_BE_ASKED,
+    )
+    resting = sa.and_(deliveries.c.state.in_((State.PLANNED, State.UNKNOWN)), waits_for_a_person)
+    query = sa.select(deliveries.c.note_id).where(
+        deliveries.c.account == warehouse.account,
+        deliveries.c.target == target,
+        deliveries.c.visit_day == day,
+        deliveries.c.state.in_(_UNDER_WAY),
+        ~resting,
+    )
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def _delivered(warehouse: Warehouse, connection: sa.Connection, day: date) -> dict[str, tuple[int, str]]:
+    table = delivered_days.c
+    query = sa.select(table.target, table.delivered_seq, table.delivered_with).where(
+        table.account == warehouse.account, table.visit_day == day
+    )
+    return {row.target: (row.delivered_seq, row.delivered_with) for row in connection.execute(query)}
+
+
+def _mark_delivered(
+    warehouse: Warehouse, connection: sa.Connection, target: str, day: date, stand: tuple[int, str]
+) -> None:
+    if _delivered(warehouse, connection, day).get(target) == stand:
+        return
+    row = {"account": warehouse.account, "target": target, "visit_day": day}
+    row |= {"delivered_seq": stand[0], "delivered_with": stand[1]}
+    warehouse.upsert(connection, delivered_days, [row])

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "change_counter",
+    "delivered_days",
     "deliveries",
     "ehr_references",
     "fhir_documents",
@@ -362,6 +363,17 @@ deliveries = sa.Table(
     sa.Column("settled_at", UtcDateTime),
     sa.Index("ix_deliveries_day", "account", "target", "visit_day", "state"),
     comment="The delivery ledger: one row for each version of each document and target.",
+)
+
+delivered_days = sa.Table(
+    "delivered_days",
+    metadata,
+    sa.Column("account", NAME, primary_key=True),
+    sa.Column("target", NAME, primary_key=True),
+    sa.Column("visit_day", sa.Date, primary_key=True),
+    sa.Column("delivered_seq", sa.BigInteger, nullable=False, comment="changed_seq of the day the delivery began with."),
+    sa.Column("delivered_with", NAME, nullable=False, comment="As built_with of visit_days."),
+    comment="How far each visit day is delivered to each target, where there are several: a day is built when all are.",
 )
 
 ehr_references = sa.Table(
