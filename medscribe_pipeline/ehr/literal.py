@@ -29,6 +29,10 @@ _RESOLVED = frozenset({"Patient", "Practitioner", "Encounter"})
 _BY_NAME_AT_LEAST = {"Composition": frozenset({"author"}), "Provenance": frozenset({"who", "what"})}
 # What these stand in means nothing without them: a signature of nobody, a relation to nothing.
 _ESSENTIAL = frozenset({"party", "resourceReference", "target", "what", "who"})
+# Most of a document, and no references: concepts, identifiers, attachments, narratives. Not looked into.
+_OPAQUE = frozenset(
+    {"activity", "category", "code", "content", "identifier", "masterIdentifier", "meta", "reason", "text", "type"}
+)
 _NAME_ONLY = frozenset({"display", "extension", "id", "type"})
 
 
@@ -78,6 +82,8 @@ class _Atlas:
 
     def part(self, part: Any, element: str) -> Any:
         """A part of the resource, in the element of that name; `None` when nothing is left of it."""
+        if element in _OPAQUE:
+            return part
         if isinstance(part, list):
             return unchanged(part, [each for item in part if (each := self.part(item, element)) is not None])
         if not isinstance(part, dict):
@@ -128,5 +134,6 @@ def _logical(part: Any) -> Iterator[Resource]:
         if _is_logical(part):
             yield part
         else:
-            for each in part.values():
-                yield from _logical(each)
+            for name, each in part.items():
+                if name not in _OPAQUE:
+                    yield from _logical(each)
