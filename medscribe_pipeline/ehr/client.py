@@ -75,27 +75,34 @@ class FhirClient:
         self._http = http
         self._release = release
         self._checked = False
+        self._statement: dict[str, Any] | None = None
         self._lock = threading.Lock()
+
+    @property
+    def release(self) -> Literal["R4", "R5"]:
+        """Release of what is sent."""
+        return self._release
 
     @property
     def requests(self) -> int:
         """HTTP requests sent so far, retries included."""
         return self._http.stats.requests
 
-    def check_version(self) -> None:
-        """Asks once whether the server speaks our release; see `capabilities`."""
-        with self._lock:
-            if not self._checked:
-                self.capabilities()
-                self._checked = True
-
     def capabilities(self) -> dict[str, Any] | None:
-        """The server's CapabilityStatement; `None` from a server that keeps it to itself.
+        """The server's CapabilityStatement, asked for once; `None` from a server that keeps it to itself.
 
         Raises:
             ConfigError: `fhir_endpoint`: the base URL leads elsewhere. `fhir_version`: the server speaks
                 another release.
+            Retriable, Deferred: It does not answer; the next call asks again.
         """
+        with self._lock:
+            if not self._checked:
+                self._statement = self._ask_capabilities()
+                self._checked = True
+            return self._statement
+
+    def _ask_capabilities(self) -> dict[str, Any] | None:
         try:
             answer = self._http.request("GET", "metadata", headers=_FRESH, repeat=True)
         except Refused:

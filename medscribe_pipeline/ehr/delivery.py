@@ -9,18 +9,24 @@ simply delivered again. A day where nothing changed writes nothing and asks nobo
 from __future__ import annotations
 
 import logging
-import math
-import statistics
 import time
-from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from medscribe_pipeline.ehr.dispatch import Dispatcher, Tally
-from medscribe_pipeline.ehr.ledger import Key, State
-from medscribe_pipeline.ehr.plan import load_day, plan
+import sqlalchemy as sa
+
+from medscribe_pipeline.ehr.dispatch import Dispatcher, Server
+from medscribe_pipeline.ehr.ledger import State
+from medscribe_pipeline.ehr.obstacles import Places, find_obstacles
+from medscribe_pipeline.ehr.plan import HOLD_REASONS, Rules, load_day, plan, would_leave
 from medscribe_pipeline.ehr.reconcile import reconcile, recover
+from medscribe_pipeline.ehr.report import DeliveryReport, delivered_now, report_of
+from medscribe_pipeline.ehr.strategies import open_strategy
+from medscribe_pipeline.ehr.tally import Allowance, Tally
+from medscribe_pipeline.ehr.targets import load
 from medscribe_pipeline.errors import MedscribeError
+from medscribe_pipeline.warehouse.tables import deliveries, notes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,50 +37,12 @@ if TYPE_CHECKING:
     from medscribe_pipeline.settings import EhrSettings
     from medscribe_pipeline.warehouse.store import Warehouse
 
-__all__ = ["DeliveryReport", "deliver_day"]
+__all__ = ["Allowance", "DeliveryReport", "deliver_day", "open_server", "reconcile_target"]
 
 ROUNDS = 3
 """So often is a note sent, and asked after when the answer is missing, before it is left to the next run."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeliveryReport:
-    """How a day stands on one target after a call; each note with documents is counted once, in one of the states.
-
-    Attributes:
-        target: Name of the target.
-        day: The visit day.
-        delivered: Delivered by this call.
-        already_delivered: Delivered before it.
-        planned: Still to be sent.
-        in_flight: At this moment in the hands of another run.
-        held: Not to be sent, by reason.
-        rejected: Refused by the server, by reason.
-        unknown: Possibly there, by reason.
-        requests: HTTP requests of this call.
-        latency_median_s: Of the answered deliveries; `None` without any.
-        latency_p95_s: The same, for the slowest twentieth.
-    """
-
-    target: str
-    day: date
-    delivered: int
-    already_delivered: int
-    planned: int
-    in_flight: int
-    held: Mapping[str, int] = field(default_factory=dict)
-    rejected: Mapping[str, int] = field(default_factory=dict)
-    unknown: Mapping[str, int] = field(default_factory=dict)
-    requests: int = 0
-    latency_median_s: float | None = None
-    latency_p95_s: float | None = None
-
-    @property
-    def complete(self) -> bool:
-        """Whether nothing of the day is left for another run to do."""
-        return not (self.planned or self.in_flight or self.unknown)
 
 
 def deliver_day(
@@ -86,22 +54,25 @@ def deliver_day(
     run_id: str | None,
     clock: Callable[[], datetime],
     worker: str,
+    allowance: Allowance | None = None,
     sleep: Callable[[float], None] = time.sleep,
     checkpoint: Callable[[str], None] = lambda _name: None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> DeliveryReport:
-    """Brings the notes of a visit day into the EHR, as far as they may go.
+    """Brings the notes of a visit day to a target, as far as they may go.
 
     Args:
         warehouse: Notes, documents and ledger.
-        client: The EHR.
-        settings: Target name, connections, and how long to wait before looking.
+        client: The target.
+        settings: Its settings.
         day: The visit day.
         run_id: The run this is part of, for the log.
         clock: The current time, aware UTC.
         worker: Our name, alive while this runs; see `Warehouse.worker`.
+        allowance: What may still be sent in this run; by default what the settings allow a run.
         sleep: Waits that many seconds.
-        checkpoint: Called at `claimed`, `marked_sent`, `answered` and `settled`, after the commit where there is one.
+        checkpoint: Called at `claimed`, `marked_sent`, `request`, `response`, `answered` and `settled`, after the
+            commit where there is one; `request` and `response` in the threads that send.
         on_progress: Called with notes settled and notes planned, as it goes.
 
     Raises:
@@ -110,25 +81,27 @@ def deliver_day(
         Retriable: It failed several times in a row or cannot be reached. All of these carry the counts of the day
             in their context, and whatever was settled before stays settled.
     """
-    call = _Call(warehouse, client, settings, day, clock, sleep, Tally())
+    allowed = allowance or Allowance.of(settings)
+    call = _Call(warehouse, client, settings, day, clock, sleep, Tally(), checkpoint)
     requests_before = client.requests
     view = call.look()
-    delivered_before = _delivered(view)
+    delivered_before = delivered_now(view)
     if recover(warehouse, view, now=clock()):
         view = call.look()
     for _ in range(ROUNDS):
         view = call.plan(call.find_out(view))
         keys = view.planned()
-        if not keys or not call.is_open():
+        server = call.server() if keys and not allowed.exhausted else None
+        if server is None:
             break
         dispatcher = Dispatcher(
             warehouse,
-            client,
-            target=settings.target,
-            connections=settings.connections,
+            server,
+            call.places,
             worker=worker,
             clock=clock,
             tally=call.tally,
+            allowance=allowed,
             checkpoint=checkpoint,
             on_settled=_Progress(on_progress, len(keys)),
         )
@@ -138,7 +111,9 @@ def deliver_day(
         if call.tally.lost == lost_before:
             break
     view = call.find_out(view)
-    report = _report(view, day, delivered_before, client.requests - requests_before, call.tally)
+    report = report_of(
+        view, day, delivered_before, call.tally, client.requests - requests_before, exhausted=allowed.exhausted
+    )
     log.info(
         "Day delivered: run=%s target=%s day=%s delivered=%d planned=%d unknown=%d",
         run_id,
@@ -149,9 +124,77 @@ def deliver_day(
         sum(report.unknown.values()),
     )
     if call.tally.error is not None:
-        call.tally.error.context |= _counts(report)
+        call.tally.error.context |= report.counts()
         raise call.tally.error
     return report
+
+
+def open_server(client: FhirClient, settings: EhrSettings, checkpoint: Callable[[str], None]) -> Server:
+    """What is known of a target, and how notes are sent to it. Asks it once for its CapabilityStatement.
+
+    Raises:
+        ConfigError: It is no FHIR server, of another release, or its capabilities contradict each other.
+        Retriable: It cannot be reached.
+    """
+    capabilities = load(settings, client.capabilities(), release=client.release)
+    return Server(
+        client,
+        settings,
+        capabilities,
+        Rules.of(capabilities, settings),
+        open_strategy(capabilities, client, checkpoint),
+    )
+
+
+def reconcile_target(
+    warehouse: Warehouse,
+    client: FhirClient,
+    settings: EhrSettings,
+    *,
+    clock: Callable[[], datetime],
+    worker: str,
+    sleep: Callable[[float], None] = time.sleep,
+) -> dict[State, int]:
+    """Asks a target after everything whose outcome is unknown, of whatever day. Nothing is sent.
+
+    Args:
+        warehouse: Notes, documents and ledger.
+        client: The target.
+        settings: Its settings.
+        clock: The current time, aware UTC.
+        worker: Our name; what workers that are gone have left behind is asked after, too.
+        sleep: Waits that many seconds.
+
+    Returns:
+        How many notes went into each state.
+
+    Raises:
+        ConfigError, Retriable: The target cannot be asked.
+    """
+    del worker  # a living worker's rows are its own; ours there are none
+    query = (
+        sa.select(notes.c.visit_day)
+        .join(deliveries, deliveries.c.note_id == notes.c.note_id)
+        .where(
+            deliveries.c.account == warehouse.account,
+            deliveries.c.target == settings.target,
+            deliveries.c.state.in_((State.CLAIMED, State.SENT, State.UNKNOWN)),
+        )
+        .distinct()
+        .order_by(notes.c.visit_day)
+    )
+    with warehouse.read() as connection:
+        days = list(connection.scalars(query))
+    server = open_server(client, settings, lambda _name: None) if days else None
+    counts: dict[State, int] = {}
+    for day in days:
+        view = load_day(warehouse, settings.target, day)
+        if recover(warehouse, view, now=clock()):
+            view = load_day(warehouse, settings.target, day)
+        if server is not None:
+            for state, count in reconcile(warehouse, server, view, clock=clock, sleep=sleep).items():
+                counts[state] = counts.get(state, 0) + count
+    return counts
 
 
 @dataclass(slots=True)
@@ -165,37 +208,84 @@ class _Call:
     clock: Callable[[], datetime]
     sleep: Callable[[float], None]
     tally: Tally
+    checkpoint: Callable[[str], None]
     asked_at: int = -1
+    places: Places = field(default_factory=Places)
+    opened: Server | None = None
 
     def look(self) -> DayView:
         """The day as it stands now."""
         return load_day(self.warehouse, self.settings.target, self.day)
 
+    def server(self) -> Server | None:
+        """The target, asked what it is when it is needed first; `None` when there is no use in sending anything."""
+        if self.tally.error is None and self.opened is None:
+            try:
+                self.opened = open_server(self.client, self.settings, self.checkpoint)
+            except MedscribeError as error:
+                self.tally.error = error
+        return self.opened if self.tally.error is None else None
+
     def find_out(self, view: DayView) -> DayView:
         """Asks after what is in doubt, unless nothing was lost since, or there is no use in asking now."""
         lost = self.tally.lost
-        if lost == self.asked_at or (self.tally.error is not None and self.tally.error.code != "circuit_open"):
+        hopeless = self.tally.error is not None and self.tally.error.code != "circuit_open"
+        if lost == self.asked_at or hopeless or not view.standing(State.UNKNOWN):
             return view
         self.asked_at = lost
+        server = self.server() or self.opened
+        if server is None:
+            return view
         try:
-            counts = reconcile(self.warehouse, self.client, view, self.settings, clock=self.clock, sleep=self.sleep)
+            counts = reconcile(self.warehouse, server, view, clock=self.clock, sleep=self.sleep)
         except MedscribeError as error:
             self.tally.error = error
             return self.look()
         return self.look() if counts else view
 
     def plan(self, view: DayView) -> DayView:
-        """Decides what may go out."""
-        return self.look() if plan(self.warehouse, view) else view
+        """Decides what may go out. The target is asked only if something might."""
+        rules = Rules.of(load(self.settings, None, release=self.client.release), self.settings)
+        obstacles = _known_obstacles(view)
+        server = self.server() if _leaving(view, rules) else None
+        if server is not None:
+            rules = server.rules
+            with suppress(_GaveUpError):
+                obstacles = self._obstacles(server, _leaving(view, rules))
+        return self.look() if plan(self.warehouse, view, rules, obstacles) else view
 
-    def is_open(self) -> bool:
-        """Whether there is a server of the right kind to send to."""
-        if self.tally.error is None:
-            try:
-                self.client.check_version()
-            except MedscribeError as error:
-                self.tally.error = error
-        return self.tally.error is None
+    def _obstacles(self, server: Server, leaving: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+        try:
+            found, self.places = find_obstacles(
+                self.warehouse, self.client, self.settings, server.capabilities, leaving, clock=self.clock
+            )
+        except MedscribeError as error:
+            # Who and where is not known, so nothing is sent; what was held stays held for what it was.
+            self.tally.error = error
+            raise _GaveUpError from None
+        return found
+
+
+class _GaveUpError(Exception):
+    """Internal: the target would not say who and where."""
+
+
+def _leaving(view: DayView, rules: Rules) -> dict[str, tuple[str, ...]]:
+    """The notes that go out if nothing stands in their way, with the kinds of document there are."""
+    return {
+        note.note_id: tuple(kind for kind in rules.kinds if kind in note.kinds)
+        for note in view.facts.values()
+        if would_leave(view.target, note, view.entries.get(note.note_id, ()), rules)
+    }
+
+
+def _known_obstacles(view: DayView) -> dict[str, str]:
+    """What notes were held for when the target was asked last."""
+    return {
+        entry.key.note_id: entry.reason
+        for entry in view.current()
+        if entry.state is State.HELD and entry.reason is not None and entry.reason not in HOLD_REASONS
+    }
 
 
 class _Progress:
@@ -211,47 +301,3 @@ class _Progress:
         self._done += settled
         if self._watcher is not None:
             self._watcher(self._done, self._total)
-
-
-def _delivered(view: DayView) -> set[tuple[Key, int]]:
-    """What is delivered, with the attempt that did it: the same version may have to go out again later."""
-    return {(entry.key, entry.attempts) for entry in view.current() if entry.state is State.DELIVERED}
-
-
-def _report(
-    view: DayView, day: date, delivered_before: set[tuple[Key, int]], requests: int, tally: Tally
-) -> DeliveryReport:
-    current = view.current()
-    states = Counter(entry.state for entry in current)
-    reasons = {
-        state: dict(Counter(entry.reason or "" for entry in current if entry.state is state))
-        for state in (State.HELD, State.REJECTED, State.UNKNOWN)
-    }
-    delivered = len(_delivered(view) - delivered_before)
-    seconds = sorted(tally.seconds)
-    return DeliveryReport(
-        target=view.target,
-        day=day,
-        delivered=delivered,
-        already_delivered=states[State.DELIVERED] - delivered,
-        planned=states[State.PLANNED],
-        in_flight=states[State.CLAIMED] + states[State.SENT],
-        held=reasons[State.HELD],
-        rejected=reasons[State.REJECTED],
-        unknown=reasons[State.UNKNOWN],
-        requests=requests,
-        latency_median_s=statistics.median(seconds) if seconds else None,
-        latency_p95_s=seconds[math.ceil(0.95 * len(seconds)) - 1] if seconds else None,
-    )
-
-
-def _counts(report: DeliveryReport) -> dict[str, int]:
-    return {
-        "delivered": report.delivered,
-        "already_delivered": report.already_delivered,
-        "planned": report.planned,
-        "in_flight": report.in_flight,
-        "held": sum(report.held.values()),
-        "rejected": sum(report.rejected.values()),
-        "unknown": sum(report.unknown.values()),
-    }

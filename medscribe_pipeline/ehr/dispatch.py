@@ -8,90 +8,71 @@ leave next, so a commit that waits for the disk is paid once for several notes.
 from __future__ import annotations
 
 import logging
-import threading
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any
-
-import sqlalchemy as sa
+from typing import TYPE_CHECKING
 
 from medscribe_pipeline.ehr import ledger
-from medscribe_pipeline.ehr.ledger import KINDS, Key, State
-from medscribe_pipeline.ehr.plan import load_facts, may_claim, newest_delivered
-from medscribe_pipeline.ehr.sending import Shipment, Verdict, send
-from medscribe_pipeline.errors import MedscribeError, Retriable
-from medscribe_pipeline.warehouse.tables import fhir_documents, notes
+from medscribe_pipeline.ehr.comparing import read_back
+from medscribe_pipeline.ehr.documents import load_documents
+from medscribe_pipeline.ehr.fitting import Unfit
+from medscribe_pipeline.ehr.ledger import Key, State
+from medscribe_pipeline.ehr.obstacles import fit_note
+from medscribe_pipeline.ehr.plan import load_facts, may_claim, standing_copies
+from medscribe_pipeline.ehr.sending import Shipment, Verdict
+from medscribe_pipeline.errors import MedscribeError
+from medscribe_pipeline.notes import content_hash
+from medscribe_pipeline.warehouse.store import in_chunks
+from medscribe_pipeline.warehouse.tables import notes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
+    import sqlalchemy as sa
+
     from medscribe_pipeline.ehr.client import FhirClient
+    from medscribe_pipeline.ehr.obstacles import Places
+    from medscribe_pipeline.ehr.plan import Rules
+    from medscribe_pipeline.ehr.strategies import Strategy
+    from medscribe_pipeline.ehr.tally import Allowance, Tally
+    from medscribe_pipeline.ehr.targets import Capabilities
+    from medscribe_pipeline.settings import EhrSettings
     from medscribe_pipeline.warehouse.store import Warehouse
 
-__all__ = ["FAILURES_THAT_OPEN", "Dispatcher", "Tally"]
+__all__ = ["Dispatcher", "Server"]
 
 log = logging.getLogger(__name__)
 
-FAILURES_THAT_OPEN = 5
-"""So many failures of the server in a row, and nothing more is sent: the circuit is open."""
-
-# Notes marked as sent beyond those the threads work at, so that no thread waits for a commit.
+# Requests marked as sent beyond those the threads work at, so that no thread waits for a commit.
 _AHEAD = 8
-# Notes claimed at once, for each thread: enough to choose among patients, few enough to give back.
+# Requests' worth of notes claimed at once, for each thread: enough to choose among patients, few enough to give back.
 _CLAIMS = 8
+# Notes claimed or marked in one transaction at the most: a query takes no more ids.
+_BATCH = 500
+# Element paths that are kept of a note that was read back.
+_PATHS_KEPT = 20
 
 
-@dataclass(slots=True)
-class Tally:
-    """What the calls of one delivery came to, over all its rounds.
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A target as far as sending goes.
 
     Attributes:
-        lost: Note versions whose outcome was unknown at first.
-        seconds: How long each answered request took.
-        failures: Failures in a row up to now.
-        error: Why nothing more is sent, if so.
+        client: Its FHIR calls.
+        settings: Its settings.
+        capabilities: What it can do.
+        rules: What follows for the ledger.
+        strategy: How notes are sent to it.
     """
 
-    lost: int = 0
-    seconds: list[float] = field(default_factory=list)
-    failures: int = 0
-    error: MedscribeError | None = None
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-
-    def add_bug(self, error: BaseException) -> None:
-        """Notes an exception that should not have been; its text may quote a note, so only its type is kept."""
-        with self._lock:
-            self.lost += 1
-            self.error = MedscribeError(
-                "Delivery failed in a way nobody foresaw; please report it with the type of the error",
-                code="internal",
-                context={"type": type(error).__name__},
-            )
-
-    def add(self, verdict: Verdict) -> None:
-        """Counts one verdict on a request, and decides whether to go on. Called in the thread that sent it."""
-        with self._lock:
-            self.lost += verdict.state is State.UNKNOWN
-            if verdict.error is None:
-                self.seconds.append(verdict.seconds)
-                self.failures = 0
-                return
-            self.failures += 1
-            if self.error is None:
-                self.error = self._why_stop(verdict.error) if not verdict.stops else verdict.error
-
-    def _why_stop(self, error: MedscribeError) -> MedscribeError | None:
-        if self.failures < FAILURES_THAT_OPEN:
-            return None
-        return Retriable(
-            "The EHR failed several times in a row; what was not sent stays planned for the next run",
-            code="circuit_open",
-            status=error.status,
-            context={"failures": self.failures, "last": error.code},
-        )
+    client: FhirClient
+    settings: EhrSettings
+    capabilities: Capabilities
+    rules: Rules
+    strategy: Strategy
 
 
 class Dispatcher:
@@ -99,12 +80,12 @@ class Dispatcher:
 
     Args:
         warehouse: Where the ledger is.
-        client: The EHR.
-        target: Name of the target.
-        connections: Requests at once.
+        server: The target.
+        places: Where who and what the notes speak of is there.
         worker: Our name; see `Warehouse.worker`.
         clock: The current time, aware UTC.
         tally: Counted into, and asked whether to go on.
+        allowance: How much may be sent.
         checkpoint: Called with a name at every point where a process might die.
         on_settled: Called after each commit with the number of notes settled by it.
     """
@@ -112,34 +93,38 @@ class Dispatcher:
     def __init__(
         self,
         warehouse: Warehouse,
-        client: FhirClient,
+        server: Server,
+        places: Places,
         *,
-        target: str,
-        connections: int,
         worker: str,
         clock: Callable[[], datetime],
         tally: Tally,
+        allowance: Allowance,
         checkpoint: Callable[[str], None],
         on_settled: Callable[[int], None],
     ) -> None:
         self._warehouse = warehouse
-        self._client = client
-        self._target = target
-        self._connections = connections
+        self._server = server
+        self._places = places
         self._worker = worker
         self._clock = clock
         self._tally = tally
+        self._allowance = allowance
         self._checkpoint = checkpoint
         self._on_settled = on_settled
+        self._connections = server.settings.connections
+        self._together = server.strategy.notes_per_request
+        # What is marked as sent when we die has to be looked for; where nobody can look, nothing is marked ahead.
+        self._ahead = max(1, _AHEAD // self._together) if server.capabilities.search else 0
         # Every note version claimed and not settled yet, with its patient.
         self._ours: dict[Key, str] = {}
         # Of these, what waits, by patient: notes of one patient leave one after the other, in order.
         self._waiting: dict[str, deque[Key]] = {}
-        self._flying: dict[Future[Verdict], Key] = {}
+        self._flying: dict[Future[list[Verdict]], list[Key]] = {}
         self._landed: dict[Key, Verdict] = {}
 
     def run(self, keys: Sequence[Key]) -> None:
-        """Sends `keys` in order, until all are settled or the tally says stop.
+        """Sends `keys` in order, until all are settled or the tally or the allowance says stop.
 
         Nothing stays claimed by us, however this ends. What other processes have meanwhile claimed, changed or
         delivered is left to them.
@@ -149,8 +134,8 @@ class Dispatcher:
             try:
                 while True:
                     self._claim_ahead(backlog)
-                    for shipment in self._turn():
-                        self._flying[pool.submit(self._send, shipment)] = shipment.key
+                    for group in in_chunks(self._turn(), self._together):
+                        self._flying[pool.submit(self._send, group)] = [shipment.key for shipment in group]
                     if not self._flying:
                         return
                     done, _ = wait(self._flying, return_when=FIRST_COMPLETED)
@@ -160,22 +145,44 @@ class Dispatcher:
                 pool.shutdown(wait=True, cancel_futures=True)
                 self._clear_up()
 
-    def _send(self, shipment: Shipment) -> Verdict:
+    def _stopped(self) -> bool:
+        return self._tally.error is not None or self._allowance.exhausted
+
+    def _send(self, group: Sequence[Shipment]) -> list[Verdict]:
         """In a thread: sends, unless another thread has found out meanwhile that there is no use."""
         if self._tally.error is not None:
-            return Verdict(State.PLANNED)
+            return [Verdict(State.PLANNED) for _ in group]
         try:
-            verdict = send(self._client, shipment)
+            verdicts = self._server.strategy.deliver(group)
         except Exception as error:  # noqa: BLE001 - a note that may be on the server must not be lost to a bug
-            self._tally.add_bug(error)
-            return Verdict(State.UNKNOWN, "internal")
-        self._tally.add(verdict)
-        return verdict
+            self._tally.add_bug(error, len(group))
+            return [Verdict(State.UNKNOWN, "internal") for _ in group]
+        self._tally.add(verdicts)
+        return [self._read_back(shipment, verdict) for shipment, verdict in zip(group, verdicts, strict=True)]
+
+    def _read_back(self, shipment: Shipment, verdict: Verdict) -> Verdict:
+        """In a thread: of a share of the notes, compares what the server keeps with what it was given."""
+        share = self._server.settings.read_back_share
+        if verdict.state is not State.DELIVERED or not self._server.capabilities.read or not _is_drawn(shipment, share):
+            return verdict
+        try:
+            changed = read_back(self._server.client, shipment.key, shipment.resources, verdict.copies)
+        except MedscribeError:
+            # It is delivered, whatever the server makes of our curiosity.
+            return verdict
+        self._tally.add_read_back(changed)
+        codes = [f"changed:{path}" for path in changed[:_PATHS_KEPT]]
+        copies = {
+            kind: replace(copy, codes=(*copy.codes, *(code for code in codes if code[8:].split(".")[0] == kind)))
+            for kind, copy in verdict.copies.items()
+        }
+        return replace(verdict, copies=copies)
 
     def _claim_ahead(self, backlog: Iterator[Key]) -> None:
-        window = self._connections * _CLAIMS
-        while self._tally.error is None and len(self._ours) <= window // 2:
-            keys = list(islice(backlog, window))
+        window = min(self._connections * self._together * _CLAIMS, _BATCH)
+        while not self._stopped() and len(self._ours) <= window // 2:
+            allowed = window if self._allowance.notes is None else min(window, self._allowance.notes - len(self._ours))
+            keys = list(islice(backlog, max(allowed, 0)))
             if not keys:
                 return
             with self._warehouse.begin() as connection:
@@ -190,13 +197,13 @@ class Dispatcher:
         """Claims those that may still be sent; the notes are locked, so nobody claims another version meanwhile."""
         note_ids = [key.note_id for key in keys]
         facts = load_facts(connection, notes.c.note_id.in_(note_ids), lock=True)
-        listed = ledger.entries(connection, self._target, note_ids)
+        listed = ledger.entries(connection, self._server.settings.target, note_ids)
         now = self._clock()
         claimed = []
         for key in keys:
             note, versions = facts.get(key.note_id), listed.get(key.note_id, [])
             own = next((entry for entry in versions if entry.key == key), None)
-            if note is None or own is None or not may_claim(note, own, versions):
+            if note is None or own is None or not may_claim(note, own, versions, self._server.rules):
                 continue
             if ledger.claim(connection, key, worker=self._worker, now=now):
                 claimed.append((key, note.patient or ""))
@@ -225,10 +232,10 @@ class Dispatcher:
 
     def _next_to_leave(self) -> list[Key]:
         leaving: list[Key] = []
-        if self._tally.error is not None:
+        if self._stopped():
             return leaving
-        room = self._connections + _AHEAD - len(self._flying)
-        busy = {self._ours[key] for key in self._flying.values()}
+        room = min((self._connections + self._ahead - len(self._flying)) * self._together, _BATCH)
+        busy = {self._ours[key] for keys in self._flying.values() for key in keys}
         for patient in list(self._waiting):
             if len(leaving) >= room:
                 break
@@ -243,45 +250,54 @@ class Dispatcher:
         if not keys:
             return []
         note_ids = [key.note_id for key in keys]
-        resources = _resources(connection, note_ids)
-        listed = ledger.entries(connection, self._target, note_ids)
+        documents = load_documents(connection, note_ids, self._server.capabilities.kinds)
+        listed = ledger.entries(connection, self._server.settings.target, note_ids)
         shipments = []
         for key in keys:
-            documents = resources.get((key.note_id, key.version), {})
-            if set(documents) != set(KINDS):
-                # Built anew since the claim: what was decided on is gone.
+            own = next(entry for entry in listed[key.note_id] if entry.key == key)
+            version, built = documents.get(key.note_id, ("", {}))
+            resources = fit_note(
+                key.note_id,
+                {kind: built[kind] for kind in built if kind in own.copies},
+                self._server.capabilities,
+                self._places,
+            )
+            anew = version != key.version or isinstance(resources, Unfit) or resources.keys() != own.copies.keys()
+            if anew or isinstance(resources, Unfit) or not self._allowance.take(resources):
+                # Built anew since the claim: what was decided on is gone. Or the run has sent enough.
                 ledger.give_back(connection, key, worker=self._worker)
             elif ledger.mark_sent(connection, key, worker=self._worker, now=self._clock()):
-                before = newest_delivered(listed[key.note_id])
-                standing = (before.copies, before.key.version) if before else (None, None)
-                shipments.append(Shipment(key, documents, *standing))
+                standing, of_version = standing_copies(listed[key.note_id], key)
+                shipments.append(Shipment(key, resources, standing or None, of_version, own.done))
         return shipments
 
     def _settle(self, connection: sa.Connection) -> None:
         now = self._clock()
         for key, verdict in self._landed.items():
+            copies, codes = verdict.copies, verdict.codes
             match verdict.state:
                 case State.DELIVERED:
-                    moved = ledger.deliver(connection, key, verdict.copies, now=now, worker=self._worker)
+                    moved = ledger.deliver(connection, key, copies, now=now, worker=self._worker)
                 case State.REJECTED:
                     moved = ledger.refuse(
-                        connection, key, verdict.reason, now=now, codes=verdict.codes, worker=self._worker
+                        connection, key, verdict.reason, now=now, codes=codes, copies=copies, worker=self._worker
                     )
                 case State.PLANNED:
-                    moved = ledger.take_back(connection, key, worker=self._worker, codes=verdict.codes)
+                    moved = ledger.take_back(connection, key, worker=self._worker, codes=codes, copies=copies)
                 case _:
                     moved = ledger.lose(
-                        connection, key, verdict.reason, now=now, codes=verdict.codes, worker=self._worker
+                        connection, key, verdict.reason, now=now, codes=codes, copies=copies, worker=self._worker
                     )
             if not moved:
                 # Ctrl-C came between our own commit and our note of it; or our locks were lost and another run took us
                 # for dead: it asks the server itself. Either way there is nothing for anybody to do.
                 log.info("A delivery had been settled already: state=%s", verdict.state)
 
-    def _land(self, futures: Iterable[Future[Verdict]]) -> None:
+    def _land(self, futures: Iterable[Future[list[Verdict]]]) -> None:
         for future in list(futures):
-            key = self._flying.pop(future)
-            self._landed[key] = Verdict(State.PLANNED) if future.cancelled() else future.result()
+            keys = self._flying.pop(future)
+            verdicts = [Verdict(State.PLANNED) for _ in keys] if future.cancelled() else future.result()
+            self._landed |= dict(zip(keys, verdicts, strict=True))
 
     def _clear_up(self) -> None:
         """However the run ended: settles what has landed since, and gives back what never left."""
@@ -295,11 +311,9 @@ class Dispatcher:
                     ledger.take_back(connection, key, worker=self._worker)
 
 
-def _resources(connection: sa.Connection, note_ids: Sequence[str]) -> dict[tuple[str, str], dict[str, Any]]:
-    query = sa.select(
-        fhir_documents.c.note_id, fhir_documents.c.version, fhir_documents.c.kind, fhir_documents.c.resource
-    ).where(fhir_documents.c.note_id.in_(note_ids), fhir_documents.c.kind.in_(KINDS))
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in connection.execute(query):
-        found.setdefault((row.note_id, row.version), {})[row.kind] = row.resource
-    return found
+def _is_drawn(shipment: Shipment, share: float) -> bool:
+    """Whether a note is among the share that is read back: the same notes each time, so that a test can tell."""
+    if share <= 0:
+        return False
+    drawn = int(content_hash([shipment.key.note_id, shipment.key.version])[:8], 16)
+    return drawn < share * 0x1_0000_0000

@@ -29,12 +29,14 @@ if TYPE_CHECKING:
     from medscribe_pipeline.warehouse.store import Warehouse
 
 __all__ = [
+    "HOLD_REASONS",
     "DayView",
     "Decision",
     "NoteFacts",
     "Rules",
     "decide",
     "hold_reason",
+    "is_behind",
     "load_day",
     "load_facts",
     "may_claim",
@@ -54,6 +56,20 @@ DOCUMENTS_MISSING = "documents_missing"
 AMENDMENT_BY_HAND = "amendment_by_hand"
 RETRACTION_BY_HAND = "retraction_by_hand"
 HELD_BY_SWITCH = "held_by_switch"
+
+HOLD_REASONS = frozenset(
+    {
+        NOT_VALIDATED,
+        PATIENT_UNKNOWN,
+        RETRACTED_BEFORE_DELIVERY,
+        SUPERSEDED,
+        DOCUMENTS_MISSING,
+        AMENDMENT_BY_HAND,
+        RETRACTION_BY_HAND,
+        HELD_BY_SWITCH,
+    }
+)
+"""Why a note is held, as far as that follows from the note, the ledger and the rules; all else is an obstacle."""
 
 _WAITING = (State.PLANNED, State.HELD)
 # It is there, or it may be, or another worker is about to put it there.
@@ -267,7 +283,7 @@ def decide(
         rules: What the target takes.
         obstacle: Why the target would not take these documents, or for whom and where it does not know.
     """
-    if _is_behind(note, listed):
+    if is_behind(note, listed):
         return []
     own = next((entry for entry in listed if entry.key.version == note.version), None)
     others = [entry for entry in listed if entry is not own]
@@ -293,7 +309,7 @@ def would_leave(target: str, note: NoteFacts, listed: Sequence[Entry], rules: Ru
     if decisions:
         return decisions[-1].reason is None
     stands = any(entry.state is State.PLANNED and entry.key.version == note.version for entry in listed)
-    return stands and not _is_behind(note, listed)
+    return stands and not is_behind(note, listed)
 
 
 def may_claim(note: NoteFacts, own: Entry, listed: Sequence[Entry], rules: Rules = Rules()) -> bool:
@@ -302,12 +318,12 @@ def may_claim(note: NoteFacts, own: Entry, listed: Sequence[Entry], rules: Rules
         own.state is State.PLANNED
         and own.key.version == note.version
         and not any(entry.state in _IN_DOUBT for entry in listed)
-        and not _is_behind(note, listed)
+        and not is_behind(note, listed)
         and not decide(own.key.target, note, listed, rules)
     )
 
 
-def _is_behind(note: NoteFacts, listed: Sequence[Entry]) -> bool:
+def is_behind(note: NoteFacts, listed: Sequence[Entry]) -> bool:
     """The ledger knows a later version than the warehouse (restored from a backup): an older one overwrites nothing."""
     return any(entry.source_seq > note.source_seq for entry in listed if entry.state in _MAYBE_THERE or entry.done)
 

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
-
-import sqlalchemy as sa
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from medscribe_pipeline.ehr import ledger
-from medscribe_pipeline.ehr.ledger import COMPOSITION, Entry, Key, State
-from medscribe_pipeline.ehr.sending import Verdict, identifier_of, look_up
-from medscribe_pipeline.errors import ConfigError, Retriable
+from medscribe_pipeline.ehr.documents import as_version, load_documents
+from medscribe_pipeline.ehr.fitting import Unfit
+from medscribe_pipeline.ehr.ledger import Copy, Entry, State
+from medscribe_pipeline.ehr.obstacles import Places, fit_note
+from medscribe_pipeline.ehr.plan import standing_copies
+from medscribe_pipeline.ehr.sending import CANNOT_BE_ASKED, LOOKUP_FAILED, SEVERAL_MATCHES, Verdict
+from medscribe_pipeline.ehr.strategies.looking import seek
+from medscribe_pipeline.errors import ConfigError, MedscribeError, Retriable
 from medscribe_pipeline.warehouse.store import in_chunks
-from medscribe_pipeline.warehouse.tables import fhir_documents
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
-    from medscribe_pipeline.ehr.client import FhirClient
+    import sqlalchemy as sa
+
+    from medscribe_pipeline.ehr.dispatch import Server
     from medscribe_pipeline.ehr.plan import DayView
-    from medscribe_pipeline.settings import EhrSettings
     from medscribe_pipeline.warehouse.store import Warehouse
 
 __all__ = ["reconcile", "recover"]
@@ -45,11 +49,28 @@ def recover(warehouse: Warehouse, view: DayView, *, now: datetime) -> int:
     return len(orphans)
 
 
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A version whose outcome is unknown, and what is known of it.
+
+    Attributes:
+        entry: Its ledger entry.
+        documents: Its documents that are not there for certain, as the target takes them. Of an earlier version
+            the words are not kept: then these are the newest ones, under the identifier of that version.
+        is_current: Whether it is the newest version.
+        standing: What other versions have left on the target.
+    """
+
+    entry: Entry
+    documents: Mapping[str, dict[str, Any]]
+    is_current: bool
+    standing: Mapping[str, Copy]
+
+
 def reconcile(
     warehouse: Warehouse,
-    client: FhirClient,
+    server: Server,
     view: DayView,
-    settings: EhrSettings,
     *,
     clock: Callable[[], datetime],
     sleep: Callable[[float], None],
@@ -69,15 +90,15 @@ def reconcile(
     counts: dict[State, int] = {}
     if not doubtful:
         return counts
+    settings = server.settings
     _let_the_server_finish(doubtful, settings.reconcile_after_s, clock(), sleep)
     with ThreadPoolExecutor(settings.connections, thread_name_prefix="ehr") as pool:
         for chunk in in_chunks(doubtful, settings.connections):
-            identifiers = _note_identifiers(warehouse, chunk)
-            asked = [entry for entry in chunk if entry.key.note_id in identifiers]
-            verdicts = list(pool.map(lambda each: look_up(client, *each), _questions(asked, identifiers)))
+            questions = _questions(warehouse, server, view, chunk)
+            verdicts = list(pool.map(lambda each: _ask(server, each), questions))
             with warehouse.begin() as connection:
-                for entry, verdict in zip(asked, verdicts, strict=True):
-                    if _settle(connection, entry, verdict, clock()):
+                for question, verdict in zip(questions, verdicts, strict=True):
+                    if _settle(connection, question.entry, verdict, clock()):
                         counts[verdict.state] = counts.get(verdict.state, 0) + 1
             errors = [verdict.error for verdict in verdicts if verdict.error is not None]
             for error in errors:
@@ -99,29 +120,72 @@ def _let_the_server_finish(
         sleep(delay_s)
 
 
-def _questions(asked: Sequence[Entry], identifiers: dict[str, tuple[str, str]]) -> list[tuple[Key, tuple[str, str]]]:
-    return [(entry.key, identifiers[entry.key.note_id]) for entry in asked]
-
-
-def _note_identifiers(warehouse: Warehouse, chunk: Sequence[Entry]) -> dict[str, tuple[str, str]]:
-    """The identifier of each note, which all its versions share, so the newest document has it."""
-    query = sa.select(fhir_documents.c.note_id, fhir_documents.c.resource).where(
-        fhir_documents.c.kind == COMPOSITION,
-        fhir_documents.c.note_id.in_([entry.key.note_id for entry in chunk]),
-    )
+def _questions(warehouse: Warehouse, server: Server, view: DayView, chunk: Sequence[Entry]) -> list[_Question]:
     with warehouse.read() as connection:
-        rows = connection.execute(query).all()
-    return {note_id: identifier_of(composition) for note_id, composition in rows}
+        loaded = load_documents(connection, [entry.key.note_id for entry in chunk], server.capabilities.kinds)
+    questions = []
+    for entry in chunk:
+        version, built = loaded.get(entry.key.note_id, ("", {}))
+        of_entry = {kind: each for kind, each in built.items() if kind in entry.copies}
+        # Where people are does not matter: documents are found by their own identifiers.
+        fitted = fit_note(entry.key.note_id, of_entry, server.capabilities, Places())
+        documents = of_entry if isinstance(fitted, Unfit) else fitted
+        is_current = version == entry.key.version
+        if not is_current:
+            documents = as_version(documents, entry.key)
+        open_ = {kind: each for kind, each in documents.items() if kind not in entry.done}
+        standing, _ = standing_copies(view.entries[entry.key.note_id], entry.key)
+        questions.append(_Question(entry, open_, is_current, standing))
+    return questions
+
+
+def _ask(server: Server, question: _Question) -> Verdict:
+    """In a thread: what the server says of one version."""
+    missing = question.entry.copies.keys() - question.entry.done.keys() - question.documents.keys()
+    if missing:
+        # Nothing is left to look for it by.
+        return Verdict(State.UNKNOWN, CANNOT_BE_ASKED)
+    if question.is_current:
+        return server.strategy.look_up(question.entry.key, question.documents, question.standing)
+    return _ask_after_earlier(server, question)
+
+
+def _ask_after_earlier(server: Server, question: _Question) -> Verdict:
+    """What became of a version that is not the newest any more.
+
+    A document that names no version is there if any version of it is: which one does not matter, because the newest
+    is going to replace it. Without an ETag it is looked at before that.
+    """
+    copies: dict[str, Copy] = {}
+    arrived, sure = True, True
+    for kind, resource in question.documents.items():
+        try:
+            sought = seek(server.client, server.capabilities, kind, resource)
+        except MedscribeError as error:
+            return Verdict(State.UNKNOWN, LOOKUP_FAILED, copies=copies, error=error)
+        if sought.several:
+            return Verdict(State.REJECTED, SEVERAL_MATCHES, codes=("looked_up",), copies=copies)
+        if sought.there is not None:
+            copies[kind] = Copy(sought.there.id, sought.there.etag, ("looked_up",))
+        elif sought.other is not None:
+            copies[kind] = Copy(sought.other.id, None, ("looked_up",))
+        else:
+            arrived, sure = False, sure and sought.sure
+    if arrived:
+        return Verdict(State.DELIVERED, copies=copies)
+    return Verdict(State.PLANNED if sure else State.UNKNOWN, "" if sure else CANNOT_BE_ASKED, copies=copies)
 
 
 def _settle(connection: sa.Connection, entry: Entry, verdict: Verdict, now: datetime) -> bool:
-    key, attempts = entry.key, entry.attempts
+    key, attempts, copies = entry.key, entry.attempts, verdict.copies
     if verdict.state is State.DELIVERED:
-        return ledger.deliver(connection, key, verdict.copies, now=now, attempts=attempts)
+        return ledger.deliver(connection, key, copies, now=now, attempts=attempts)
     if verdict.state is State.PLANNED:
-        return ledger.release_absent(connection, key, attempts=attempts)
+        return ledger.release_absent(connection, key, attempts=attempts, copies=copies)
     if verdict.state is State.REJECTED:
-        return ledger.refuse(connection, key, verdict.reason, now=now, codes=verdict.codes, attempts=attempts)
-    if entry.reason == verdict.reason:
+        return ledger.refuse(
+            connection, key, verdict.reason, now=now, codes=verdict.codes, copies=copies, attempts=attempts
+        )
+    if entry.reason == verdict.reason and not copies:
         return False
-    return ledger.lose(connection, key, verdict.reason, now=now, attempts=attempts)
+    return ledger.lose(connection, key, verdict.reason, now=now, copies=copies, attempts=attempts)

@@ -220,8 +220,16 @@ def load(
         ConfigError: Code `capabilities`: the user's file cannot be used. Code `no_documents`: by its own account the
             server takes none of our documents. Code `fhir_version`: it is of another release.
     """
-    check_release(read_statement(statement), release)
-    loaded = explain(settings, statement).capabilities
+    claims = read_statement(statement)
+    check_release(claims, release)
+    explained = explain(settings, statement)
+    loaded = explained.capabilities
+    by_hand = explained.sources["release"].origin == "override"
+    told = claims.fhir_version is not None or settings.kind == GENERIC
+    if loaded.release != release and told and not by_hand:
+        # The profile of a kind says what its makers ship; what this server says of itself is nearer to the truth, and
+        # of a server of no kind nobody has said anything.
+        return loaded.model_copy(update={"release": release})
     if loaded.release != release:
         raise _other_release(loaded.release)
     return loaded

@@ -147,8 +147,8 @@ def test_reading(client: FhirClient, ehr: FakeEhr) -> None:
 
 
 def test_a_server_is_asked_for_its_version_once(client: FhirClient, ehr: FakeEhr) -> None:
-    client.check_version()
-    client.check_version()
+    client.capabilities()
+    client.capabilities()
 
     assert ehr.seen["GET metadata"] == 1
 

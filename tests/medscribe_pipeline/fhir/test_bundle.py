@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medscribe_pipeline.ehr.ledger import Copy, Key
-from medscribe_pipeline.ehr.sending import Shipment, create_bundle, update_bundle
+from medscribe_pipeline.ehr.sending import Shipment
 from medscribe_pipeline.errors import MedscribeError
 from medscribe_pipeline.fhir import VERSION_SYSTEM, build_documents, check, version_identifier
 from medscribe_pipeline.fhir.bundle import document_bundle
@@ -28,6 +28,7 @@ from medscribe_pipeline.notes import (
     stable_id,
 )
 from tests.fhir_options import options
+from tests.medscribe_pipeline.ehr.transactions import transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -324,10 +325,12 @@ def test_a_failed_note_has_no_document(note: ScribeNote) -> None:
 @given(notes(), CHANGES)
 def test_transactions_of_the_same_note_keep_the_rules_of_bundles_too(note: ScribeNote, changes: dict[str, Any]) -> None:
     built = options(**changes)
-    shipment = Shipment(Key("ehr", str(note.note_id), note.version), build_documents(note, built).resources())
+    documents = build_documents(note, built).resources()
+    sent = {kind: documents[kind] for kind in ("Composition", "DocumentReference")}
+    shipment = Shipment(Key("ehr", str(note.note_id), note.version), sent)
     standing = {"Composition": Copy("c-1", 'W/"1"'), "DocumentReference": Copy("d-1", None)}
 
-    for transaction in (create_bundle(shipment), update_bundle(shipment, standing)):
-        check(transaction)
-        assert all("request" in entry for entry in transaction["entry"])
-        assert not resources(transaction).keys() & resources(document_bundle(note, built)).keys()
+    for bundle in (transaction(shipment), transaction(shipment, standing)):
+        check(bundle)
+        assert all("request" in entry for entry in bundle["entry"])
+        assert not resources(bundle).keys() & resources(document_bundle(note, built)).keys()
