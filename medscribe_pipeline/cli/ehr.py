@@ -39,6 +39,33 @@ def probe(target: Target = None, as_json: Json = False) -> None:  # typer's way 
     raise typer.Exit(run_probe(settings, target_of(settings, target), as_json=as_json))
 
 
+@ehr_app.command()
+def selftest(
+    target: Target = None,
+    patient: Annotated[str | None, typer.Option(help="Identifier of a TEST patient, as SYSTEM|VALUE.")] = None,
+    patient_id: Annotated[str | None, typer.Option(help="Id of a TEST patient on the server, instead.")] = None,
+    practitioner_id: Annotated[str | None, typer.Option(help="Id of a clinician there, if it wants one.")] = None,
+    encounter_id: Annotated[
+        str | None, typer.Option(help="Id of an encounter of the test patient there, if it wants one.")
+    ] = None,
+    may_leave_two: Annotated[
+        bool, typer.Option(help="Also send again what the server may then have twice, and perhaps for ever.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Send one synthetic document to a target, again and in all ways, and say what the server really does.
+
+    What is left is withdrawn at the end, where the target allows it.
+    """
+    from medscribe_pipeline.cli.ehr_selftest import people_of, run_selftest
+    from medscribe_pipeline.settings import Settings
+
+    people = people_of(patient, patient_id, practitioner_id, encounter_id)
+    settings = Settings.load()
+    chosen = target_of(settings, target)
+    raise typer.Exit(run_selftest(settings, chosen, people, may_leave_two=may_leave_two, as_json=as_json))
+
+
 def target_of(settings: Settings, name: str | None) -> EhrSettings:
     """The settings of a target by its name; those of the first without one.
 
