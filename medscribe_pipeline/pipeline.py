@@ -104,23 +104,42 @@ def finish_day(
         seq = changed_seq(connection, warehouse.account, day)
         if seq == 0:
             return True
-        if seen is not None and seen != seq:
+        stand = (seq, fingerprint(settings))
+        if seen not in (None, seq) or not _is_built(warehouse, connection, settings, day):
             return False
-        if notes_due(connection, warehouse.account, day, mapping_fingerprint(settings)):
+        if not _is_delivered(warehouse, connection, settings, day, stand, target):
             return False
-        if documents_due(connection, warehouse.account, day, mapping_version(settings)):
-            return False
-        built_with = fingerprint(settings)
-        if len(settings.targets) > 1 and target is not None and not _is_open(warehouse, connection, target, day):
-            _mark_delivered(warehouse, connection, target, day, (seq, built_with))
-        if any(_is_open(warehouse, connection, name, day) for name in settings.targets):
-            return False
-        if len(settings.targets) > 1:
-            delivered = _delivered(warehouse, connection, day)
-            if any(delivered.get(name) != (seq, built_with) for name in settings.targets):
-                return False
-        mark_built(warehouse, connection, day, seq, built_with)
+        mark_built(warehouse, connection, day, *stand)
     return True
+
+
+def _is_built(warehouse: Warehouse, connection: sa.Connection, settings: Settings, day: date) -> bool:
+    """Whether there are notes and documents of everything that landed."""
+    return not (
+        notes_due(connection, warehouse.account, day, mapping_fingerprint(settings))
+        or documents_due(connection, warehouse.account, day, mapping_version(settings))
+    )
+
+
+def _is_delivered(
+    warehouse: Warehouse,
+    connection: sa.Connection,
+    settings: Settings,
+    day: date,
+    stand: tuple[int, str],
+    target: str | None,
+) -> bool:
+    """Whether every target is done with a day as it stands; notes that `target` has gone through it."""
+    still_open = {name for name in settings.targets if _is_open(warehouse, connection, name, day)}
+    if len(settings.targets) <= 1:
+        return not still_open
+    gone_through = _delivered(warehouse, connection, day)
+    if target is not None and target not in still_open and gone_through.get(target) != stand:
+        row = {"account": warehouse.account, "target": target, "visit_day": day}
+        row |= {"delivered_seq": stand[0], "delivered_with": stand[1]}
+        warehouse.upsert(connection, delivered_days, [row])
+        gone_through[target] = stand
+    return not still_open and all(gone_through.get(name) == stand for name in settings.targets)
 
 
 def _is_open(warehouse: Warehouse, connection: sa.Connection, target: str, day: date) -> bool:
@@ -153,13 +172,3 @@ def _delivered(warehouse: Warehouse, connection: sa.Connection, day: date) -> di
         table.account == warehouse.account, table.visit_day == day
     )
     return {row.target: (row.delivered_seq, row.delivered_with) for row in connection.execute(query)}
-
-
-def _mark_delivered(
-    warehouse: Warehouse, connection: sa.Connection, target: str, day: date, stand: tuple[int, str]
-) -> None:
-    if _delivered(warehouse, connection, day).get(target) == stand:
-        return
-    row = {"account": warehouse.account, "target": target, "visit_day": day}
-    row |= {"delivered_seq": stand[0], "delivered_with": stand[1]}
-    warehouse.upsert(connection, delivered_days, [row])

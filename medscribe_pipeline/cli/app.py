@@ -104,7 +104,7 @@ def status(
 
     settings = _settings()
     with _warehouse(settings) as warehouse:
-        found = read_status(warehouse, target=settings.ehr.target, fingerprint=fingerprint(settings), day=day_of(day))
+        found = read_status(warehouse, targets=_targets(settings), fingerprint=fingerprint(settings), day=day_of(day))
     if as_json:
         print_json(status_json(found))
         return
@@ -235,7 +235,7 @@ def report(
     from medscribe_pipeline.pipeline import fingerprint
     from medscribe_pipeline.warehouse.reports import read_status
 
-    found = read_status(warehouse, target=settings.ehr.target, fingerprint=fingerprint(settings))
+    found = read_status(warehouse, targets=_targets(settings), fingerprint=fingerprint(settings))
     troubled = found.troubled or (found.open_quarantine and quarantine_is_trouble)
     code = result.exit_code or (1 if troubled else 0)
     if as_json:
@@ -264,6 +264,11 @@ def _warehouse(settings: Settings) -> Warehouse:
     from medscribe_pipeline.warehouse.store import Warehouse
 
     return Warehouse.open(settings)
+
+
+def _targets(settings: Settings) -> tuple[str, ...]:
+    """Names of the targets to report on: while none is configured, what was delivered to the first before."""
+    return tuple(settings.targets) or (settings.ehr.target,)
 
 
 def _place(settings: Settings) -> str:

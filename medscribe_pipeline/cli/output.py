@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -80,9 +79,20 @@ def progress_shown(title: str) -> Iterator[None]:
 
 def status_json(status: Status) -> dict[str, Any]:
     """The status as plain JSON values; composite keys are joined with a dot."""
+    from medscribe_pipeline.warehouse.reports import TargetStatus
 
     def flat(counter: Any) -> dict[str, int]:
         return {".".join(filter(None, key)) if isinstance(key, tuple) else str(key): n for key, n in counter.items()}
+
+    def of_targets(provider: ProviderStatus) -> dict[str, Any]:
+        """Only where there are several, and then each of them, whatever it has been sent."""
+        listed = status.targets if len(status.targets) > 1 else ()
+        each = {name: provider.targets.get(name, TargetStatus()) for name in listed}
+        shown = {
+            name: {"deliveries": flat(of.deliveries), "held": flat(of.held), "rejected": flat(of.rejected)}
+            for name, of in each.items()
+        }
+        return {"targets": shown} if shown else {}
 
     return {
         "account": status.account,
@@ -101,6 +111,7 @@ def status_json(status: Status) -> dict[str, Any]:
                 "quarantined": flat(each.quarantined),
                 "jobs": flat(each.jobs),
                 "refused": flat(each.refused),
+                **of_targets(each),
             }
             for name, each in status.providers.items()
         },
@@ -146,11 +157,14 @@ def run_summary(result: SyncResult) -> None:
     _work_summary(result)
     notes = result.stages.get("scribe_notes", {})
     documents = result.stages.get("fhir_document_references", {})
-    sent = result.stages.get("ehr_deliveries")
+    sent = [facts for facts in result.stages.values() if "already_delivered" in facts]
     mapped, built = notes.get("looked_at", 0), documents.get("built", 0)
     line = f"{result.days} visit days built: {mapped} records mapped, {built} notes to FHIR"
-    if sent is not None:
-        line += f", {sent['delivered']} delivered now, {sent['already_delivered']} already there and not sent again"
+    for facts in sent:
+        line += f"; to {facts['target']} " if len(sent) > 1 else ", "
+        line += f"{facts['delivered']} delivered now, {facts['already_delivered']} already there and not sent again"
+        if facts.get("left_for_next_run"):
+            line += f", {facts['left_for_next_run']} left for the next run"
     console.print(line + ".", highlight=False)
 
 
@@ -206,10 +220,22 @@ def _where(status: Status) -> Table:
     row("  retracted", [p.notes["retracted"] for p in each])
     for kind in ("Composition", "DocumentReference"):
         row(f"{kind}s", [p.documents[kind] for p in each])
-        rows_if_any(DELIVERY_STATES, partial(_deliveries, kind))
-        row("  waiting", [sum(p.deliveries[kind, s] for s in ("planned", "claimed", "sent")) for p in each])
+        for title, counts in _delivery_rows(status, kind):
+            row(title, counts)
     row("quarantined", [p.quarantined.total() for p in each])
     return main
+
+
+def _delivery_rows(status: Status, kind: str) -> Iterator[tuple[str, list[int]]]:
+    """How the documents of a kind stand, of each provider; for each target where there are several."""
+    each = list(status.providers.values())
+    for name in status.targets if len(status.targets) > 1 else (None,):
+        there = f" ({name})" if name else ""
+        for state in DELIVERY_STATES:
+            counts = [_deliveries(p, name, kind, state) for p in each]
+            if any(counts):
+                yield f"  {state}{there}", counts
+        yield f"  waiting{there}", [_deliveries(p, name, kind, "planned", "claimed", "sent") for p in each]
 
 
 def _why(status: Status) -> Table:
@@ -217,10 +243,15 @@ def _why(status: Status) -> Table:
     for column in ("provider", "what", "why", "count"):
         why.add_column(column, justify="right" if column == "count" else "left")
     for p in status.providers.values():
+        several = [(f" ({name})", of) for name, of in p.targets.items()] if len(status.targets) > 1 else [("", p)]
         rows = [
             *(("record without note", code, count) for code, count in p.held_records.items()),
-            *(("document held", code, count) for code, count in p.held.items()),
-            *(("document rejected by the EHR", code, count) for code, count in p.rejected.items()),
+            *((f"document held{there}", code, count) for there, of in several for code, count in of.held.items()),
+            *(
+                (f"document rejected by the EHR{there}", code, count)
+                for there, of in several
+                for code, count in of.rejected.items()
+            ),
             *((f"quarantined ({stage})", code, count) for (stage, code), count in p.quarantined.items()),
             *((f"job {state}", code, n) for (state, code), n in p.jobs.items() if state in JOBS_THAT_STOPPED),
             *((f"{WANTED.get(wanted, wanted)} refused", code, count) for (wanted, code), count in p.refused.items()),
@@ -230,11 +261,13 @@ def _why(status: Status) -> Table:
     return why
 
 
-def _deliveries(kind: str, status: ProviderStatus, state: str) -> int:
-    return status.deliveries[kind, state]
+def _deliveries(provider: ProviderStatus, target: str | None, kind: str, *states: str) -> int:
+    """Documents of a kind in these states, on one target or on all."""
+    of = provider if target is None else provider.targets.get(target)
+    return sum(of.deliveries[kind, state] for state in states) if of is not None else 0
 
 
-DELIVERY_STATES = ("delivered", "held", "rejected", "unknown")
+DELIVERY_STATES = ("delivered", "held", "rejected", "unknown", "discarded")
 
 JOB_STATES = ("wanted", "submitting", "running", "ready", "failed", "expired", "cancelled", "unknown")
 """In the order of a job's life; `fetched` is what the line above them is mostly made of."""

@@ -26,6 +26,7 @@ from medscribe_pipeline.warehouse.tables import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import date, datetime
 
     from medscribe_pipeline.warehouse.store import Warehouse
@@ -35,6 +36,7 @@ __all__ = [
     "DayBalance",
     "ProviderStatus",
     "Status",
+    "TargetStatus",
     "day_balances",
     "duplicates",
     "orphans",
@@ -47,11 +49,24 @@ MARKERS = ("visit", "follow_up")
 
 
 @dataclass(slots=True)
+class TargetStatus:
+    """Where the newest versions of one provider's notes stand on one target.
+
+    `deliveries` are documents by kind and state; `held` and `rejected` are notes by reason.
+    """
+
+    deliveries: Counter[tuple[str, str]] = field(default_factory=Counter)
+    held: Counter[str] = field(default_factory=Counter)
+    rejected: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
 class ProviderStatus:
     """Where one provider's records and jobs stand.
 
     Counters of documents and deliveries are by resource type and state, `jobs` by state and code (empty without one).
-    `refused` are what never became a job, by what was wanted (`visit`, `follow_up`) and code.
+    `refused` are what never became a job, by what was wanted (`visit`, `follow_up`) and code. Deliveries are those to
+    all targets; `targets` has them apart.
     """
 
     provider: str
@@ -65,6 +80,7 @@ class ProviderStatus:
     quarantined: Counter[tuple[str, str]] = field(default_factory=Counter)
     jobs: Counter[tuple[str, str]] = field(default_factory=Counter)
     refused: Counter[tuple[str, str]] = field(default_factory=Counter)
+    targets: dict[str, TargetStatus] = field(default_factory=dict)
 
     def jobs_in(self, state: str) -> int:
         """Jobs in a state, whatever their code."""
@@ -83,7 +99,7 @@ class CursorStatus:
 
 @dataclass(slots=True)
 class Status:
-    """The whole picture of one account."""
+    """The whole picture of one account, and of its deliveries to `targets`."""
 
     account: str
     providers: dict[str, ProviderStatus] = field(default_factory=dict)
@@ -91,6 +107,7 @@ class Status:
     days: int = 0
     days_due: int = 0
     open_events: int = 0
+    targets: tuple[str, ...] = ()
 
     @property
     def open_quarantine(self) -> int:
@@ -125,18 +142,18 @@ class DayBalance:
         return self.landed == self.notes + self.part + self.held + self.quarantined + self.waiting
 
 
-def read_status(warehouse: Warehouse, *, target: str, fingerprint: str, day: date | None = None) -> Status:
-    """Reads the status of an account, of all days or of one.
+def read_status(warehouse: Warehouse, *, targets: Sequence[str], fingerprint: str, day: date | None = None) -> Status:
+    """Reads the status of an account, of all days or of one, and of the deliveries to `targets`.
 
     Superseded versions of a delivery are left out of its counts: they are history, not work. Jobs and events of the
     inbox belong to no day: they are counted when no day is asked for.
     """
-    status = Status(warehouse.account)
+    status = Status(warehouse.account, targets=tuple(targets))
     with warehouse.read() as connection:
         counts = _Counts(connection, status, day)
         counts.records()
         counts.documents()
-        counts.deliveries(target)
+        counts.deliveries()
         counts.quarantine()
         if day is None:
             counts.jobs()
@@ -180,18 +197,21 @@ class _Counts:
         for name, kind, number in self._grouped(*columns, where=self.of(fhir_documents), source=source):
             self._provider(name).documents[kind] += number
 
-    def deliveries(self, target: str) -> None:
+    def deliveries(self) -> None:
         ledger = deliveries.c
         source = deliveries.join(notes, notes.c.note_id == ledger.note_id)
-        where = [*self.of(deliveries), ledger.target == target, ledger.version == notes.c.version]
-        columns = (notes.c.provider, ledger.kind, ledger.state, ledger.reason)
-        for name, kind, state, reason, number in self._grouped(*columns, where=where, source=source):
-            self._provider(name).deliveries[kind, state] += number
-            # Both documents of a note go together: one of them gives the reasons.
-            if kind == "DocumentReference" and state == "held":
-                self._provider(name).held[reason or "?"] += number
-            if kind == "DocumentReference" and state == "rejected":
-                self._provider(name).rejected[reason or "?"] += number
+        where = [*self.of(deliveries), ledger.target.in_(self._status.targets), ledger.version == notes.c.version]
+        columns = (notes.c.provider, ledger.target, ledger.kind, ledger.state)
+        for name, target, kind, state, number in self._grouped(*columns, where=where, source=source):
+            for status in self._of_target(name, target):
+                status.deliveries[kind, state] += number
+        # A note has a row for each kind of document the target takes, all with the same reason.
+        columns = (notes.c.provider, ledger.target, ledger.state, ledger.reason)
+        stopped = [*where, ledger.state.in_(("held", "rejected"))]
+        count = sa.func.count(sa.distinct(ledger.note_id))
+        for name, target, state, reason, number in self._grouped(*columns, where=stopped, source=source, count=count):
+            for status in self._of_target(name, target):
+                (status.held if state == "held" else status.rejected)[reason or "?"] += number
 
     def quarantine(self) -> None:
         where = [*self.of(quarantine), quarantine.c.resolved_at.is_(None)]
@@ -218,13 +238,19 @@ class _Counts:
     def _provider(self, name: str) -> ProviderStatus:
         return self._status.providers.setdefault(name, ProviderStatus(name))
 
+    def _of_target(self, name: str, target: str) -> tuple[ProviderStatus, TargetStatus]:
+        """What counts all targets, and what counts this one."""
+        provider = self._provider(name)
+        return provider, provider.targets.setdefault(target, TargetStatus())
+
     def _grouped(
         self,
         *columns: sa.ColumnElement[Any],
         where: list[sa.ColumnElement[bool]],
         source: sa.FromClause | None = None,
+        count: sa.ColumnElement[int] = sa.func.count(),  # noqa: B008 - an expression, which nothing changes
     ) -> list[Any]:
-        query = sa.select(*columns, sa.func.count()).where(*where).group_by(*columns).order_by(*columns)
+        query = sa.select(*columns, count).where(*where).group_by(*columns).order_by(*columns)
         return list(self._connection.execute(query if source is None else query.select_from(source)))
 
 
@@ -279,7 +305,7 @@ def day_balances(warehouse: Warehouse, days: list[date] | None = None) -> list[D
         return [DayBalance(row[0], *(int(value) for value in row[1:])) for row in connection.execute(query)]
 
 
-def duplicates(warehouse: Warehouse, target: str) -> dict[str, int]:
+def duplicates(warehouse: Warehouse, targets: Sequence[str]) -> dict[str, int]:
     """How many source records have more than one note of a kind, and how many server ids belong to several notes."""
     account = warehouse.account
     twice_noted = (
@@ -290,8 +316,12 @@ def duplicates(warehouse: Warehouse, target: str) -> dict[str, int]:
     )
     twice_filed = (
         sa.select(deliveries.c.server_id)
-        .where(deliveries.c.account == account, deliveries.c.target == target, deliveries.c.server_id.is_not(None))
-        .group_by(deliveries.c.kind, deliveries.c.server_id)
+        .where(
+            deliveries.c.account == account,
+            deliveries.c.target.in_(targets),
+            deliveries.c.server_id.is_not(None),
+        )
+        .group_by(deliveries.c.target, deliveries.c.kind, deliveries.c.server_id)
         .having(sa.func.count(sa.distinct(deliveries.c.note_id)) > 1)
     )
     with warehouse.read() as connection:

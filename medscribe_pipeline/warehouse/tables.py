@@ -371,9 +371,9 @@ delivered_days = sa.Table(
     sa.Column("account", NAME, primary_key=True),
     sa.Column("target", NAME, primary_key=True),
     sa.Column("visit_day", sa.Date, primary_key=True),
-    sa.Column("delivered_seq", sa.BigInteger, nullable=False, comment="changed_seq of the day the delivery began with."),
+    sa.Column("delivered_seq", sa.BigInteger, nullable=False, comment="changed_seq of the day when it began."),
     sa.Column("delivered_with", NAME, nullable=False, comment="As built_with of visit_days."),
-    comment="How far each visit day is delivered to each target, where there are several: a day is built when all are.",
+    comment="Where there are several targets: how far each day is delivered to each. It is built when all are.",
 )
 
 ehr_references = sa.Table(

@@ -150,7 +150,7 @@ def rows(warehouse: Warehouse) -> Rows:
 
 
 def status_of(warehouse: Warehouse, day: date | None = None) -> Any:
-    return read_status(warehouse, target=TARGET, fingerprint=FINGERPRINT, day=day)
+    return read_status(warehouse, targets=[TARGET], fingerprint=FINGERPRINT, day=day)
 
 
 # The status
@@ -447,7 +447,7 @@ def test_a_healthy_warehouse_has_neither(warehouse: Warehouse, rows: Rows) -> No
     rows.put(deliveries, note_id=note_id, server_id="1", version="v1")
     rows.put(deliveries, note_id=note_id, server_id="1", kind="Composition")
 
-    assert duplicates(warehouse, TARGET) == {"notes": 0, "server_ids": 0}
+    assert duplicates(warehouse, [TARGET]) == {"notes": 0, "server_ids": 0}
     assert orphans(warehouse) == {"note_sections": 0, "fhir_documents": 0}
 
 
@@ -455,8 +455,8 @@ def test_a_server_id_with_two_notes_is_a_duplicate(warehouse: Warehouse, rows: R
     for source_id in ("a", "b", "c"):
         rows.put(deliveries, note_id=rows.note(source_id), server_id="1")
 
-    assert duplicates(warehouse, TARGET) == {"notes": 0, "server_ids": 1}
-    assert duplicates(warehouse, "another") == {"notes": 0, "server_ids": 0}
+    assert duplicates(warehouse, [TARGET]) == {"notes": 0, "server_ids": 1}
+    assert duplicates(warehouse, ["another"]) == {"notes": 0, "server_ids": 0}
 
 
 def test_a_server_id_of_another_kind_target_or_account_is_none(warehouse: Warehouse, rows: Rows) -> None:
@@ -467,4 +467,4 @@ def test_a_server_id_of_another_kind_target_or_account_is_none(warehouse: Wareho
     rows.put(deliveries, note_id=rows.note("e"), server_id=None)
     rows.put(deliveries, note_id=rows.note("f"), server_id=None)
 
-    assert duplicates(warehouse, TARGET) == {"notes": 0, "server_ids": 0}
+    assert duplicates(warehouse, [TARGET]) == {"notes": 0, "server_ids": 0}

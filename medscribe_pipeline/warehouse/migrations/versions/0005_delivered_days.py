@@ -19,15 +19,10 @@ def upgrade() -> None:
         sa.Column("account", sa.String(64), nullable=False),
         sa.Column("target", sa.String(64), nullable=False),
         sa.Column("visit_day", sa.Date, nullable=False),
-        sa.Column(
-            "delivered_seq",
-            sa.BigInteger,
-            nullable=False,
-            comment="changed_seq of the day the delivery began with.",
-        ),
+        sa.Column("delivered_seq", sa.BigInteger, nullable=False, comment="changed_seq of the day when it began."),
         sa.Column("delivered_with", sa.String(64), nullable=False, comment="As built_with of visit_days."),
         sa.PrimaryKeyConstraint("account", "target", "visit_day", name=op.f("pk_delivered_days")),
-        comment="How far each visit day is delivered to each target, where there are several: a day is built when all are.",
+        comment="Where there are several targets: how far each day is delivered to each. It is built when all are.",
     )
 
 

@@ -1,0 +1,101 @@
+"""What must be wrong with no document before it is delivered, looked up in the documents themselves.
+
+The stages before keep these promises. Here nobody is believed: of each stored document the few elements that decide
+are read out of its JSON, by the database, and compared with the note as it stands.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from medscribe_pipeline.fhir.elements import VERSION_SYSTEM, version_identifier
+from medscribe_pipeline.notes import NoteState
+from medscribe_pipeline.warehouse.tables import Json, fhir_documents, notes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import date
+
+    from medscribe_pipeline.warehouse.store import Warehouse
+
+__all__ = ["FAULTS", "find_faults"]
+
+SHARED, FOREIGN, UNREVIEWED = "identifier_shared", "identifier_foreign", "unreviewed_as_final"
+FAULTS = {
+    SHARED: "Two documents of a kind and day have an identifier in common.",
+    FOREIGN: "A document has the identifier of another note or of another version.",
+    UNREVIEWED: "A document calls text final, or names who attested it, that no clinician has validated.",
+}
+"""The faults, by code."""
+
+# Their identifiers are made from the note and its version, so by these no two notes of any two days can meet.
+_OF_THE_NOTE = ("Composition", "DocumentReference")
+_FINAL = frozenset({"final", "amended", "corrected", "appended"})
+_READ = ("identifier", "masterIdentifier", "status", "docStatus", "attester")
+
+
+def find_faults(warehouse: Warehouse, days: Sequence[date] | None = None) -> Counter[str]:
+    """Counts faulty documents by code, among those of their notes' newest versions; others are never sent.
+
+    Args:
+        warehouse: The warehouse.
+        days: The visit days to look at; all of them by default. One after the other, so that memory stays small.
+    """
+    found: Counter[str] = Counter()
+    for day in _days(warehouse) if days is None else days:
+        found += _faults_of(warehouse, day)
+    return found
+
+
+def _days(warehouse: Warehouse) -> list[date]:
+    query = sa.select(fhir_documents.c.visit_day).where(fhir_documents.c.account == warehouse.account).distinct()
+    with warehouse.read() as connection:
+        return sorted(connection.scalars(query))
+
+
+def _faults_of(warehouse: Warehouse, day: date) -> Counter[str]:
+    query = (
+        sa.select(notes.c.note_id, notes.c.version, notes.c.state, fhir_documents.c.kind, _read(warehouse))
+        .join(notes, sa.and_(notes.c.note_id == fhir_documents.c.note_id, notes.c.version == fhir_documents.c.version))
+        .where(fhir_documents.c.account == warehouse.account, fhir_documents.c.visit_day == day)
+    )
+    found: Counter[str] = Counter()
+    seen: set[tuple[str, str, str]] = set()
+    with warehouse.read() as connection:
+        for note_id, version, state, kind, values in connection.execute(query):
+            document = dict(zip(_READ, values, strict=True))
+            own = set(_identifiers(document))
+            taken = {(kind, *each) for each in own}
+            found[SHARED] += not seen.isdisjoint(taken)
+            seen |= taken
+            found[FOREIGN] += kind in _OF_THE_NOTE and not _is_of(own, note_id, version)
+            claims = {document["status"], document["docStatus"]} & _FINAL or document["attester"]
+            found[UNREVIEWED] += state != NoteState.VALIDATED and bool(claims)
+    return +found
+
+
+def _read(warehouse: Warehouse) -> sa.ColumnElement[Any]:
+    """The elements of `_READ`, as one JSON array: the rest of a document, text and pictures, stays where it is."""
+    column = fhir_documents.c.resource
+    if warehouse.engine.dialect.name == "sqlite":
+        return sa.type_coerce(sa.func.json_extract(column, *(f"$.{name}" for name in _READ)), Json())
+    return sa.type_coerce(sa.func.jsonb_build_array(*(column.op("->")(sa.literal(name)) for name in _READ)), Json())
+
+
+def _identifiers(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    listed = document["identifier"]
+    for each in (document["masterIdentifier"], *(listed if isinstance(listed, list) else [listed])):
+        if isinstance(each, dict):
+            yield str(each.get("system")), str(each.get("value"))
+
+
+def _is_of(identifiers: set[tuple[str, str]], note_id: str, version: str) -> bool:
+    """Whether a document names its own note, and if a version then its own."""
+    expected = version_identifier(uuid.UUID(note_id), version)
+    versions = {value for system, value in identifiers if system == VERSION_SYSTEM}
+    named = {value for system, value in identifiers if system != VERSION_SYSTEM}
+    return named == {note_id} and versions <= {expected}
