@@ -121,7 +121,7 @@ def _missing(sent: Any, stored: Any, path: str, name: str) -> Iterator[str]:
     if isinstance(sent, dict):
         if not isinstance(stored, dict):
             yield path
-        elif "reference" in sent or ("identifier" in sent and "type" in sent):
+        elif "resourceType" not in sent and ("reference" in sent or {"identifier", "type"} <= sent.keys()):
             if not _same_reference(sent, stored):
                 yield path
         else:
