@@ -37,7 +37,15 @@ if TYPE_CHECKING:
     from medscribe_pipeline.settings import EhrSettings
     from medscribe_pipeline.warehouse.store import Warehouse
 
-__all__ = ["Allowance", "DeliveryReport", "deliver_day", "open_server", "reconcile_target"]
+__all__ = [
+    "Allowance",
+    "DeliveryReport",
+    "deliver_day",
+    "known_obstacles",
+    "leaving",
+    "open_server",
+    "reconcile_target",
+]
 
 ROUNDS = 3
 """So often is a note sent, and asked after when the answer is missing, before it is left to the next run."""
@@ -246,12 +254,12 @@ class _Call:
     def plan(self, view: DayView) -> DayView:
         """Decides what may go out. The target is asked only if something might."""
         rules = Rules.of(load(self.settings, None, release=self.client.release), self.settings)
-        obstacles = _known_obstacles(view)
-        server = self.server() if _leaving(view, rules) else None
+        obstacles = known_obstacles(view)
+        server = self.server() if leaving(view, rules) else None
         if server is not None:
             rules = server.rules
             with suppress(_GaveUpError):
-                obstacles = self._obstacles(server, _leaving(view, rules))
+                obstacles = self._obstacles(server, leaving(view, rules))
         return self.look() if plan(self.warehouse, view, rules, obstacles) else view
 
     def _obstacles(self, server: Server, leaving: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
@@ -270,7 +278,7 @@ class _GaveUpError(Exception):
     """Internal: the target would not say who and where."""
 
 
-def _leaving(view: DayView, rules: Rules) -> dict[str, tuple[str, ...]]:
+def leaving(view: DayView, rules: Rules) -> dict[str, tuple[str, ...]]:
     """The notes that go out if nothing stands in their way, with the kinds of document there are."""
     return {
         note.note_id: tuple(kind for kind in rules.kinds if kind in note.kinds)
@@ -279,7 +287,7 @@ def _leaving(view: DayView, rules: Rules) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _known_obstacles(view: DayView) -> dict[str, str]:
+def known_obstacles(view: DayView) -> dict[str, str]:
     """What notes were held for when the target was asked last."""
     return {
         entry.key.note_id: entry.reason

@@ -236,9 +236,15 @@ def test_without_a_statement_the_profile_or_the_file_says_the_release(tmp_path: 
     file.write_text('release = "R5"')
 
     with pytest.raises(ConfigError):
-        load(of("generic"), release="R5")
+        load(of("epic"), release="R5")
+    with pytest.raises(ConfigError):
+        load(of("generic", capabilities=file), release="R4")
 
-    assert load(of("generic", capabilities=file), release="R5").release == "R5"
+    assert load(of("epic", capabilities=file), release="R5").release == "R5"
+
+
+def test_of_a_server_of_no_kind_the_setting_says_the_release() -> None:
+    assert load(of("generic"), release="R5").release == "R5"
 
 
 def test_the_file_has_the_last_word_and_every_value_says_where_it_is_from(tmp_path: Path) -> None:
