@@ -29,6 +29,7 @@ __all__ = [
     "dicts",
     "is_id",
     "outcome_codes",
+    "same_etag",
     "version_etag",
 ]
 
@@ -188,6 +189,17 @@ def as_etag(value: object) -> str | None:
     text = value.strip()
     etag = text if text.endswith('"') else f'W/"{text.removeprefix("W/")}"'
     return etag if len(etag) <= _LONGEST_ETAG else None
+
+
+def same_etag(one: str, other: str) -> bool:
+    """Whether two ETags name the same version: by the weak comparison of RFC 9110, section 8.8.3.2.
+
+    A server may write the same tag as weak in one place and as strong in another.
+
+    >>> same_etag('W/"3"', '"3"')
+    True
+    """
+    return one.removeprefix("W/") == other.removeprefix("W/")
 
 
 def is_id(value: object) -> bool:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
     Resource = dict[str, Any]
 
-__all__ = ["Sought", "look_up", "seek"]
+__all__ = ["Sought", "is_left_behind", "look_up", "seek"]
+
+_SUPERSEDED = "superseded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class Sought:
 
 
 def seek(
-    client: FhirClient, capabilities: Capabilities, kind: str, resource: Resource, known_id: str | None = None
+    client: FhirClient, capabilities: Capabilities, kind: str, resource: Resource, standing: Copy | None = None
 ) -> Sought:
     """Looks for one document.
 
@@ -49,7 +51,7 @@ def seek(
         capabilities: What it can be asked.
         kind: The kind of document.
         resource: As it was, or would be, sent.
-        known_id: The id on the server, if this version can be nowhere else.
+        standing: What an earlier version has left there; where this one replaces it, it can be nowhere else.
 
     Raises:
         MedscribeError: The server would not tell.
@@ -65,10 +67,20 @@ def seek(
         return Sought(there=matches[0] if len(matches) == 1 else None, several=len(matches) > 1)
     if capabilities.search and note is not None:
         return _among(client.search(type_, *note), resource, many=is_replacement(kind, capabilities))
-    if capabilities.read and known_id is not None:
+    known_id = standing.server_id if standing is not None else None
+    if capabilities.read and known_id is not None and replaces_in_place(resource, kind, capabilities):
         held = client.read(type_, known_id)
         return _among([held] if held else [], resource, many=False)
     return Sought(sure=False)
+
+
+def is_left_behind(resource: Resource, held: Found, standing: Copy | None) -> bool:
+    """Whether a document of this very version is from a time before another took its place: the note was edited back.
+
+    It has to become current again. Without anything known to stand in its place, it is the EHR that has moved on.
+    """
+    other = standing is not None and standing.server_id not in (None, held.id)
+    return other and held.resource.get("status") == _SUPERSEDED and resource.get("status") != _SUPERSEDED
 
 
 def _among(matches: list[Found], resource: Resource, *, many: bool) -> Sought:
@@ -104,11 +116,13 @@ def look_up(
     sought: dict[str, Sought] = {}
     for kind, resource in resources.items():
         copy = standing.get(kind)
-        known_id = copy.server_id if copy is not None and replaces_in_place(resource, kind, capabilities) else None
         try:
-            sought[kind] = seek(client, capabilities, kind, resource, known_id)
+            found = seek(client, capabilities, kind, resource, copy)
         except MedscribeError as error:
             return Verdict(State.UNKNOWN, LOOKUP_FAILED, copies=_copies(sought), error=error)
+        if found.there is not None and is_left_behind(resource, found.there, copy):
+            found = Sought(other=found.there)
+        sought[kind] = found
     if any(each.several for each in sought.values()):
         return Verdict(State.REJECTED, SEVERAL_MATCHES, copies=_copies(sought), codes=("looked_up",))
     copies = _copies(_implied(sought, resources, capabilities))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from medscribe_pipeline.ehr.client import outcome_codes, provably_unsent
 from medscribe_pipeline.ehr.ledger import Copy, State
-from medscribe_pipeline.ehr.sending import Verdict
+from medscribe_pipeline.ehr.sending import CHANGED_IN_EHR, SEVERAL_MATCHES, Verdict
 from medscribe_pipeline.errors import Retriable
 from medscribe_pipeline.providers.http import Refused, Unsettled
 
@@ -23,14 +23,37 @@ if TYPE_CHECKING:
     from medscribe_pipeline.ehr.strategies.steps import Step
     from medscribe_pipeline.errors import MedscribeError
 
-__all__ = ["DONE", "Parcel", "fate_of_error", "fate_of_status", "put_off", "throttled"]
+__all__ = [
+    "DONE",
+    "NEWER_IN_EHR",
+    "OTHER_VERSION_IN_EHR",
+    "REFUSED",
+    "REPLACED_WAS_CHANGED",
+    "SUPERSEDING_REFUSED",
+    "VERSION_UNKNOWN",
+    "Parcel",
+    "fate_of_error",
+    "fate_of_status",
+    "put_off",
+    "throttled",
+]
+
+# Why a note is refused. A person reads these, and looks them up in the documentation.
+NEWER_IN_EHR = "newer_in_ehr"
+OTHER_VERSION_IN_EHR = "other_version_in_ehr"
+REFUSED = "refused"
+TOO_LARGE = "too_large"
+VERSION_UNKNOWN = "version_unknown"
+# What else there is to say of one that arrived.
+REPLACED_WAS_CHANGED = "replaced_was_changed"
+SUPERSEDING_REFUSED = "superseding_refused"
 
 DONE = frozenset({HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT})
 """What says that it is there."""
 
 _UNDECIDED = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY})
 # Of several reasons to refuse a note, the one a person has to know first.
-_REASONS = ("changed_in_ehr", "newer_in_ehr", "other_version_in_ehr", "several_matches", "too_large", "refused")
+_REASONS = (CHANGED_IN_EHR, NEWER_IN_EHR, OTHER_VERSION_IN_EHR, SEVERAL_MATCHES, VERSION_UNKNOWN, TOO_LARGE, REFUSED)
 
 
 @dataclass(slots=True)
@@ -47,7 +70,7 @@ class Parcel:
         stopped: Nothing more is sent, because nothing could be.
         tries: How often the server put something off.
         notes: Further codes for the ledger.
-        error: What went wrong where no document is at fault.
+        error: What keeps the replaced document from being marked, for now.
     """
 
     shipment: Shipment
@@ -83,9 +106,9 @@ class Parcel:
     def verdict(self, *, atomic: bool, seconds: float) -> Verdict:
         """What it all comes to."""
         copies = {kind: self.copies[kind] for kind in self.shipment.resources if kind in self.copies}
-        whole = copies.keys() == self.shipment.resources.keys()
+        unmarked = self.superseding is not None or self.error is not None
         codes = [*self.notes, *(code for copy in copies.values() for code in copy.codes)]
-        if whole and self.error is None:
+        if copies.keys() == self.shipment.resources.keys() and not unmarked:
             return Verdict(State.DELIVERED, copies=copies, codes=_unique(codes), seconds=seconds)
         fates = sorted(self.fates.values(), key=lambda fate: _rank(fate, atomic=atomic))
         codes += [code for fate in self.fates.values() for code in fate.codes]
@@ -108,7 +131,7 @@ def fate_of_error(error: MedscribeError) -> Verdict:
 def fate_of_status(status: int, codes: tuple[str, ...]) -> Verdict:
     """What a status means that is no success, where the target has no rule of its own for it."""
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        return Verdict(State.REJECTED, "too_large", codes=codes)
+        return Verdict(State.REJECTED, TOO_LARGE, codes=codes)
     if status == HTTPStatus.ACCEPTED:
         # Taken for somebody to look at; it is there once it can be found.
         return Verdict(State.UNKNOWN, "accepted", codes=codes)
@@ -117,7 +140,7 @@ def fate_of_status(status: int, codes: tuple[str, ...]) -> Verdict:
         return Verdict(State.UNKNOWN, "conflict", codes=codes)
     refused = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _UNDECIDED
     if refused and status != HTTPStatus.TOO_MANY_REQUESTS:
-        return Verdict(State.REJECTED, "refused", codes=codes)
+        return Verdict(State.REJECTED, REFUSED, codes=codes)
     return Verdict(State.UNKNOWN, "entry_failed", codes=codes)
 
 

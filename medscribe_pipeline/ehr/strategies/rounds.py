@@ -10,17 +10,28 @@ What is sent together, and how, is all that a strategy decides.
 from __future__ import annotations
 
 import time
-import uuid
 from abc import ABC, abstractmethod
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from medscribe_pipeline.ehr.client import carries
-from medscribe_pipeline.ehr.comparing import is_newer, same_version, version_of
-from medscribe_pipeline.ehr.ledger import DOCUMENT_REFERENCE, Copy, State
+from medscribe_pipeline.ehr.comparing import is_newer, note_identifier_of, same_version, version_of
+from medscribe_pipeline.ehr.ledger import Copy, State
+from medscribe_pipeline.ehr.outcomes import same_etag
 from medscribe_pipeline.ehr.sending import CANNOT_BE_ASKED, CHANGED_IN_EHR, LOOKUP_FAILED, SEVERAL_MATCHES, Verdict
-from medscribe_pipeline.ehr.strategies.looking import look_up, seek
-from medscribe_pipeline.ehr.strategies.parcel import DONE, Parcel, fate_of_error, fate_of_status, put_off, throttled
+from medscribe_pipeline.ehr.strategies.looking import is_left_behind, look_up, seek
+from medscribe_pipeline.ehr.strategies.parcel import (
+    DONE,
+    NEWER_IN_EHR,
+    OTHER_VERSION_IN_EHR,
+    REFUSED,
+    SUPERSEDING_REFUSED,
+    Parcel,
+    fate_of_error,
+    fate_of_status,
+    put_off,
+    throttled,
+)
+from medscribe_pipeline.ehr.strategies.preparing import prepare
 from medscribe_pipeline.ehr.strategies.steps import (
     PROVENANCE,
     Step,
@@ -28,10 +39,8 @@ from medscribe_pipeline.ehr.strategies.steps import (
     is_replacement,
     replaces_in_place,
     step_for,
-    superseding,
 )
 from medscribe_pipeline.errors import ConfigError, MedscribeError
-from medscribe_pipeline.fhir import VERSION_SYSTEM, version_identifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -51,10 +60,6 @@ MOST_ROUNDS = 24
 
 MOST_TRIES = 3
 """So often may a server put off the entries of a note in one delivery."""
-
-NEWER_IN_EHR = "newer_in_ehr"
-OTHER_VERSION_IN_EHR = "other_version_in_ehr"
-VERSION_UNKNOWN = "version_unknown"
 
 
 class Rounds(ABC):
@@ -97,7 +102,7 @@ class Rounds(ABC):
         started = time.perf_counter()
         parcels = [Parcel.of(shipment) for shipment in shipments]
         for parcel in parcels:
-            self._prepare(parcel)
+            prepare(self._client, self._capabilities, parcel)
         for _ in range(MOST_ROUNDS):
             wave = [(parcel, step) for parcel in parcels if not parcel.stopped for step in self._next(parcel)]
             if not wave:
@@ -127,7 +132,7 @@ class Rounds(ABC):
     # What is sent
 
     def _step(self, parcel: Parcel, kind: str) -> Step:
-        addresses: dict[tuple[str, str], str] = {}
+        addresses: dict[tuple[str, str, str], str] = {}
         for other, resource in parcel.shipment.resources.items():
             address = self._address(parcel, other)
             if address is not None and other != PROVENANCE:
@@ -157,75 +162,6 @@ class Rounds(ABC):
             return [self._step(parcel, kind) for kind in parcel.open]
         return [parcel.superseding] if parcel.superseding is not None else []
 
-    # Before anything is sent
-
-    def _prepare(self, parcel: Parcel) -> None:
-        """Looks at what is to be replaced, where we cannot be sure without: it must still be what we left there."""
-        try:
-            for kind in parcel.open:
-                copy = parcel.standing.get(kind)
-                if kind != PROVENANCE and copy is not None and copy.server_id:
-                    self._prepare_replacing(parcel, kind, copy)
-            self._prepare_superseding(parcel)
-        except MedscribeError as error:
-            # Only questions were asked: nothing of this version has happened.
-            fate = fate_of_error(error)
-            parcel.stopped = True
-            if fate.state is not State.REJECTED:
-                fate = Verdict(State.PLANNED, codes=fate.codes, error=error)
-            for kind in parcel.open:
-                parcel.fail(kind, fate)
-        if parcel.fates:
-            parcel.stopped = True
-
-    def _prepare_replacing(self, parcel: Parcel, kind: str, copy: Copy) -> None:
-        resource = parcel.shipment.resources[kind]
-        if not replaces_in_place(resource, kind, self._capabilities) or (self._capabilities.if_match and copy.etag):
-            return
-        if not self._capabilities.read:
-            parcel.fail(kind, Verdict(State.REJECTED, VERSION_UNKNOWN))
-            return
-        held = self._client.read(resource["resourceType"], copy.server_id or "")
-        if held is None:
-            parcel.fail(kind, Verdict(State.REJECTED, CHANGED_IN_EHR))
-        elif same_version(resource, held.resource):
-            parcel.finish(kind, Copy(held.id, held.etag, ("looked_up",)))
-        elif (reason := self._why_not_replace(parcel, kind, held)) is not None:
-            parcel.fail(kind, Verdict(State.REJECTED, reason))
-        else:
-            parcel.standing[kind] = Copy(held.id, held.etag)
-
-    def _why_not_replace(self, parcel: Parcel, kind: str, held: Found) -> str | None:
-        """Why what stands is not ours to replace, as far as the document itself tells."""
-        resource = parcel.shipment.resources[kind]
-        if is_newer(held.resource, resource):
-            return NEWER_IN_EHR
-        if kind != DOCUMENT_REFERENCE:
-            return None
-        if version_of(resource) is None:
-            return VERSION_UNKNOWN
-        return None if self._is_what_we_left(parcel, held) else CHANGED_IN_EHR
-
-    def _is_what_we_left(self, parcel: Parcel, held: Found) -> bool:
-        left = version_identifier(uuid.UUID(parcel.shipment.key.note_id), parcel.shipment.standing_version or "")
-        return carries(held.resource, VERSION_SYSTEM, left)
-
-    def _prepare_superseding(self, parcel: Parcel) -> None:
-        """A document that is replaced by another is marked, if the server lets us and nobody has touched it."""
-        resource = parcel.shipment.resources.get(DOCUMENT_REFERENCE)
-        copy = parcel.standing.get(DOCUMENT_REFERENCE)
-        able = self._capabilities.if_match and self._capabilities.read
-        if resource is None or copy is None or not copy.server_id or not able or parcel.fates:
-            return
-        if replaces_in_place(resource, DOCUMENT_REFERENCE, self._capabilities):
-            return
-        held = self._client.read(DOCUMENT_REFERENCE, copy.server_id)
-        ours = held is not None and (held.etag == copy.etag if copy.etag else self._is_what_we_left(parcel, held))
-        if held is not None and ours:
-            parcel.superseding = superseding(held)
-        else:
-            parcel.notes.append("replaced_was_changed")
-
     # What comes back
 
     def _settle(self, parcel: Parcel, step: Step, reply: Reply) -> None:
@@ -238,7 +174,7 @@ class Rounds(ABC):
         elif step.supersedes:
             parcel.superseding = None
             if reply.status not in DONE:
-                parcel.notes.append("superseding_refused")
+                parcel.notes.append(SUPERSEDING_REFUSED)
         else:
             try:
                 self._settle_document(parcel, step, reply)
@@ -252,7 +188,7 @@ class Rounds(ABC):
         elif isinstance(error, ConfigError) and error.status == HTTPStatus.FORBIDDEN:
             # Writing new documents may be all we are allowed; then the server has relatesTo to go by.
             parcel.superseding = None
-            parcel.notes.append("superseding_refused")
+            parcel.notes.append(SUPERSEDING_REFUSED)
         else:
             # The note is there; this alone is tried again, and does no harm twice.
             parcel.error = error
@@ -301,49 +237,92 @@ class Rounds(ABC):
         """The document was there already, from an earlier life of the warehouse: this version, or one to replace."""
         resource = parcel.shipment.resources[step.kind]
         held = self._held(step, outcome)
-        of_this_version = outcome.status == HTTPStatus.CONFLICT or is_replacement(step.kind, self._capabilities)
-        if held is None and of_this_version and not self._capabilities.read:
+        by_key = outcome.status == HTTPStatus.CONFLICT
+        if held is None and not self._capabilities.read and (by_key or is_replacement(step.kind, self._capabilities)):
             parcel.finish(step.kind, Copy(outcome.id, outcome.etag, codes))
         elif held is None:
             reason = "vanished" if self._capabilities.read or self._capabilities.search else CANNOT_BE_ASKED
             parcel.fail(step.kind, Verdict(State.UNKNOWN, reason, codes=codes))
-        elif same_version(resource, held.resource) and held.resource.get("status") == resource.get("status"):
-            parcel.finish(step.kind, Copy(held.id, held.etag, codes))
+        elif same_version(resource, held.resource):
+            self._settle_this_version(parcel, step, held, codes)
         elif is_newer(held.resource, resource):
             parcel.fail(step.kind, Verdict(State.REJECTED, NEWER_IN_EHR, codes=codes))
+        elif by_key and version_of(resource) is None:
+            # The key is of this version; nothing else tells, and words may be somebody's who has edited it since.
+            parcel.finish(step.kind, Copy(held.id, held.etag, codes))
         elif self._capabilities.amendment == "hold" and resource.get("status") != "entered-in-error":
             parcel.fail(step.kind, Verdict(State.REJECTED, OTHER_VERSION_IN_EHR, codes=codes))
         else:
-            parcel.notes += codes
-            parcel.standing[step.kind] = Copy(held.id, held.etag)
-            parcel.in_place.add(step.kind)
+            self._replace(parcel, step, held, codes)
+
+    def _settle_this_version(self, parcel: Parcel, step: Step, held: Found, codes: tuple[str, ...]) -> None:
+        """It is there; but is it still, or only again, what we want it to be?"""
+        resource = parcel.shipment.resources[step.kind]
+        if _same_status(resource, held):
+            parcel.finish(step.kind, Copy(held.id, held.etag, codes))
+        elif is_left_behind(resource, held, parcel.standing.get(step.kind)):
+            self._replace(parcel, step, held, codes)
+        else:
+            # The EHR has moved on from it, and that is not ours to undo.
+            reason = NEWER_IN_EHR if held.resource.get("status") == "superseded" else CHANGED_IN_EHR
+            parcel.fail(step.kind, Verdict(State.REJECTED, reason, codes=codes))
+
+    def _replace(self, parcel: Parcel, step: Step, held: Found, codes: tuple[str, ...]) -> None:
+        """What the create found is replaced in the next round."""
+        parcel.notes += codes
+        parcel.standing[step.kind] = Copy(held.id, held.etag)
+        parcel.in_place.add(step.kind)
 
     def _held(self, step: Step, outcome: EntryOutcome) -> Found | None:
-        """What the server already had."""
+        """What the server already had, which may be another version: it is found by what the create asked for."""
         if self._capabilities.read:
             return self._client.read(step.type, outcome.id or "")
-        sought = seek(self._client, self._capabilities, step.kind, step.resource)
-        return sought.there or sought.other
+        by_version = is_replacement(step.kind, self._capabilities)
+        known = None if by_version else note_identifier_of(step.resource)
+        known = known or version_of(step.resource)
+        if known is None or not self._capabilities.search:
+            return None
+        return next((each for each in self._client.search(step.type, *known) if each.id == outcome.id), None)
 
     def _settle_contested(self, parcel: Parcel, step: Step, status: int, codes: tuple[str, ...]) -> None:
         """Something stands in the way (409, 412): somebody else's change, a race, or our own write of before."""
         resource = parcel.shipment.resources[step.kind]
-        if step.method == "PUT" and step.kind != PROVENANCE and self._capabilities.read:
-            held = self._client.read(step.type, step.server_id or "")
-            if held is not None and same_version(resource, held.resource):
-                parcel.finish(step.kind, Copy(held.id, held.etag, codes))
-                return
-            untouched = held is not None and held.etag is not None and held.etag == step.if_match
-            contested = untouched and (self.atomic or status == HTTPStatus.CONFLICT)
-            reason = CHANGED_IN_EHR
-        else:
-            sought = seek(self._client, self._capabilities, step.kind, resource)
-            if sought.there is not None:
-                parcel.finish(step.kind, Copy(sought.there.id, sought.there.etag, codes))
-                return
-            contested = status == HTTPStatus.CONFLICT and not sought.several
-            reason = SEVERAL_MATCHES if step.method == "POST" else CHANGED_IN_EHR
-        if contested:
+        held, contested = self._what_stands(parcel, step, status)
+        if held is not None and _same_status(resource, held):
+            parcel.finish(step.kind, Copy(held.id, held.etag, codes))
+        elif contested:
             parcel.fail(step.kind, Verdict(State.UNKNOWN, "conflict", codes=codes))
         else:
-            parcel.fail(step.kind, Verdict(State.REJECTED, reason, codes=codes))
+            parcel.fail(step.kind, Verdict(State.REJECTED, _reason(step), codes=codes))
+
+    def _what_stands(self, parcel: Parcel, step: Step, status: int) -> tuple[Found | None, bool]:
+        """This version, if it is there; if not, whether it is worth another try."""
+        resource = parcel.shipment.resources[step.kind]
+        conflict = status == HTTPStatus.CONFLICT
+        if step.kind == PROVENANCE:
+            # It asks for nothing that could fail, so in a transaction it is not what the server minds.
+            sought = seek(self._client, self._capabilities, step.kind, resource)
+            return sought.there, conflict or self.atomic
+        if step.method == "PUT" and self._capabilities.read:
+            held = self._client.read(step.type, step.server_id or "")
+            if held is None:
+                return None, False
+            untouched = step.if_match is None or (held.etag is not None and same_etag(held.etag, step.if_match))
+            there = held if same_version(resource, held.resource) else None
+            return there, untouched and (conflict or self.atomic)
+        sought = seek(self._client, self._capabilities, step.kind, resource, parcel.standing.get(step.kind))
+        return sought.there, conflict and not sought.several
+
+
+def _reason(step: Step) -> str:
+    """Why a write is refused for the condition it was sent under, if it had one."""
+    if step.kind == PROVENANCE:
+        return REFUSED
+    if step.method == "PUT":
+        return CHANGED_IN_EHR
+    return SEVERAL_MATCHES if step.condition else REFUSED
+
+
+def _same_status(resource: Mapping[str, Any], held: Found) -> bool:
+    """Whether what is there is as current as what we send."""
+    return resource.get("status") == held.resource.get("status")

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from medscribe_pipeline.ehr.targets import Capabilities
 
     Resource = dict[str, Any]
+    Addresses = Mapping[tuple[str, str, str], str]
+    """Where documents are, by resource type and identifier: a note and its documents share one."""
 
 __all__ = [
     "PROVENANCE",
@@ -86,7 +88,7 @@ def step_for(
     kind: str,
     capabilities: Capabilities,
     standing: Mapping[str, Copy],
-    addresses: Mapping[tuple[str, str], str],
+    addresses: Addresses,
     *,
     in_place: bool = False,
 ) -> Step:
@@ -177,9 +179,9 @@ def superseding(found: Found) -> Step | None:
     )
 
 
-def addresses_of(resource: Resource, address: str) -> dict[tuple[str, str], str]:
-    """Where a document can be found, by each of its identifiers."""
-    return dict.fromkeys(identifiers(resource), address)
+def addresses_of(resource: Resource, address: str) -> dict[tuple[str, str, str], str]:
+    """Where a document can be found, by its type and each of its identifiers."""
+    return {(resource["resourceType"], system, value): address for system, value in identifiers(resource)}
 
 
 def full_url(shipment: Shipment, kind: str) -> str:
@@ -221,7 +223,7 @@ def _idempotency_key(key: Key, kind: str) -> str:
     return str(uuid.uuid5(version, kind))
 
 
-def _linked(node: Any, addresses: Mapping[tuple[str, str], str]) -> Any:
+def _linked(node: Any, addresses: Addresses) -> Any:
     """The same with references to documents of the same version as literal ones; shares what it does not change."""
     if not addresses:
         return node
@@ -232,7 +234,8 @@ def _linked(node: Any, addresses: Mapping[tuple[str, str], str]) -> Any:
         return node
     identifier = node.get("identifier")
     if "reference" not in node and isinstance(identifier, dict):
-        address = addresses.get((str(identifier.get("system")), str(identifier.get("value"))))
+        known = (str(node.get("type")), str(identifier.get("system")), str(identifier.get("value")))
+        address = addresses.get(known)
         if address is not None:
             return {"reference": address, **node}
     members = {name: _linked(part, addresses) for name, part in node.items()}

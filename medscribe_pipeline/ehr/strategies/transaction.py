@@ -9,7 +9,7 @@ from medscribe_pipeline.ehr.client import EntryOutcome, outcome_codes
 from medscribe_pipeline.ehr.strategies.rounds import Rounds
 from medscribe_pipeline.ehr.strategies.steps import PROVENANCE, entry, full_url
 from medscribe_pipeline.errors import MedscribeError
-from medscribe_pipeline.providers.http import Refused, Unsettled
+from medscribe_pipeline.providers.http import CredentialsError, Refused, Unsettled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from medscribe_pipeline.ehr.strategies.steps import Step
 
 __all__ = ["TransactionStrategy"]
-
-_CONTESTED = frozenset({HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED})
 
 
 class TransactionStrategy(Rounds):
@@ -59,12 +57,13 @@ class TransactionStrategy(Rounds):
             outcomes = self._client.bundle(
                 {"resourceType": "Bundle", "type": "transaction", "entry": [entry(step) for step in steps]}
             )
-        except Refused as error:
+        except (Refused, CredentialsError) as error:
             whole = EntryOutcome(error.status or 0, None, None, outcome_codes(error.answer.body))
-            if error.status in _CONTESTED and len(steps) > 1 and steps[-1].supersedes:
-                # Somebody may have touched the document to be marked since we looked: the note does not depend on it.
+            if len(steps) > 1 and steps[-1].supersedes and error.status != HTTPStatus.UNAUTHORIZED:
+                # Nothing has happened, and it may all be for the mark on another document, on which the note does not
+                # depend: somebody has touched that one since we looked, or it is not ours to change.
                 return [*self._send(steps[:-1]), whole]
-            return [whole for _ in steps]
+            return [whole if isinstance(error, Refused) else error for _ in steps]
         except MedscribeError as error:
             return [error for _ in steps]
         self._checkpoint("response")

@@ -6,6 +6,8 @@ import pytest
 
 from tests.medscribe_pipeline.ehr.clinic import Clinic
 from tests.medscribe_pipeline.ehr.fake_ehr import FakeEhr
+from tests.medscribe_pipeline.ehr.odd_ehr import OddEhr
+from tests.medscribe_pipeline.ehr.shipping import Dock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,3 +36,13 @@ def any_clinic(make_settings: Callable[..., Settings], database_url: str, ehr: F
     clinic = Clinic(make_settings(warehouse_url=database_url), ehr.base_url)
     yield clinic
     clinic.close()
+
+
+@pytest.fixture
+def dock() -> Iterator[Dock]:
+    """A server with habits, and a client of it."""
+    server = OddEhr()
+    dock = Dock(server)
+    yield dock
+    dock.close()
+    server.close()

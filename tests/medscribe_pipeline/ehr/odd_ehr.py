@@ -28,6 +28,7 @@ class OddEhr:
         does: Its habits.
         store: All versions of every resource, by (type, id).
         faults: One for each coming write; when there is none, it succeeds.
+        read_faults: Statuses for the coming reads and searches.
         seen: All requests, in order.
         before_write: Called before a write is looked at, as somebody else might be at work at that moment.
     """
@@ -53,6 +54,7 @@ class OddEhr:
             self.store: dict[tuple[str, str], list[Resource]] = {}
             self.keys: dict[str, tuple[str, str]] = {}
             self.faults: deque[Fault] = deque()
+            self.read_faults: deque[int] = deque()
             self.seen: list[Seen] = []
             self.before_write: Callable[[], None] = lambda: None
             self._ids = 0
@@ -209,6 +211,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(*ehr.does.smart)
         elif not self._may():
             self._send(401, _outcome("login"))
+        elif ehr.read_faults:
+            self._send(ehr.read_faults.popleft(), _outcome("exception"))
         elif "/" in path:
             kind, _, server_id = path.partition("/")
             versions = ehr.store.get((kind, server_id))
@@ -242,14 +246,14 @@ class _Handler(BaseHTTPRequestHandler):
         with ehr.lock:
             fault = ehr.faults.popleft() if ehr.faults else Fault()
         happens = fault.committed or not (fault.status or fault.cut)
-        status, answer, headers = self._carry_out(path, body, len(raw), fault) if happens else (0, None, {})
+        status, answer, headers = self._carry_out(path, body, len(raw), fault) if happens else (0, {}, {})
         if fault.cut:
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
             return
         if fault.status:
             status, answer = fault.status, _outcome("exception")
-        if fault.edit and status < 300:
+        if fault.edit and isinstance(answer, dict):
             fault.edit(answer)
         self._send(status, answer if fault.body is None else fault.body, {**headers, **fault.headers})
 
@@ -298,8 +302,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, status: int, body: Any, headers: Mapping[str, str] | None = None) -> None:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.send_response(status)
-        for name, value in {"Content-Type": "application/fhir+json", **(headers or {})}.items():
+        told = {"Content-Type": "application/fhir+json", "Date": self.date_time_string(), **(headers or {})}
+        self.send_response_only(status)
+        for name, value in told.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
