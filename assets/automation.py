@@ -8,11 +8,12 @@ from itertools import pairwise
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from assets.days import COMPOSITIONS, DELIVERIES, DOCUMENT_REFERENCES, NOTES
+from assets.days import COMPOSITIONS, DOCUMENT_REFERENCES, NOTES
+from assets.deliveries import delivery_names
 from assets.partitions import range_tags
 from assets.sources import source_key, source_keys
 from assets.work import INBOX, JOBS, work_keys, working
-from medscribe_pipeline.pipeline import due_days
+from medscribe_pipeline.pipeline import due_days, wake_held_notes
 from medscribe_pipeline.providers.inbox_store import open_events
 from medscribe_pipeline.providers.jobs import jobs_due
 from medscribe_pipeline.settings import Settings
@@ -26,7 +27,8 @@ DAYS_PER_TICK = 62
 """Most days one tick asks for; the rest follows with the next one."""
 
 ASK_AGAIN_AFTER = timedelta(minutes=30)
-"""A day whose run failed is asked for again after this time, without anybody resetting a cursor."""
+"""A day whose run failed, or left something to the next, is asked for again after this time, without anybody resetting
+a cursor. What waits for a person makes no day due: see `finish_day`."""
 
 
 def work_job(provider: str) -> str:
@@ -36,7 +38,7 @@ def work_job(provider: str) -> str:
 
 def jobs(settings: Settings) -> list[UnresolvedAssetJobDefinition]:
     """`sync` asks all providers, others a part of them; `build_days` maps, builds and delivers visit days."""
-    stages = [NOTES, COMPOSITIONS, DOCUMENT_REFERENCES, *([DELIVERIES] if settings.ehr.enabled else [])]
+    stages = [NOTES, COMPOSITIONS, DOCUMENT_REFERENCES, *delivery_names(settings).values()]
     build = dg.define_asset_job(
         BUILD_JOB,
         selection=dg.AssetSelection.assets(*stages),
@@ -85,16 +87,19 @@ def schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     job_name=BUILD_JOB,
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.STOPPED,
-    description="Asks for the visit days that landed changes touched: one indexed query, no provider is called.",
+    description="Asks for the visit days that landed changes touched, and for those of held notes it is time to try "
+    "again: a few small queries, no provider and no EHR is called.",
 )
 def changed_days(warehouse: WarehouseResource) -> Iterator[dg.RunRequest | dg.SkipReason]:
     """Requests the outdated days, oldest first."""
+    now = datetime.now(UTC)
     with failures_told():
+        wake_held_notes(warehouse.warehouse, warehouse.settings, now=now)
         days = due_days(warehouse.warehouse, warehouse.settings, limit=DAYS_PER_TICK)
     if not days:
         yield dg.SkipReason("No visit day is out of date.")
         return
-    yield from run_requests(days, datetime.now(UTC), one_run=warehouse.settings.backfill == "single_run")
+    yield from run_requests(days, now, one_run=warehouse.settings.backfill == "single_run")
 
 
 @dg.sensor(

@@ -1,19 +1,26 @@
-"""Asset checks: what must hold after every build, counted from the tables themselves."""
+"""Asset checks: what must hold before delivery and after every build, counted from the tables themselves.
 
-from datetime import timedelta
+One check blocks: while a document is wrong, no document of the run is delivered. The others only tell.
+"""
+
+from datetime import date, timedelta
 
 import dagster as dg
 
-from assets.days import COMPOSITIONS, NOTES
+from assets.days import COMPOSITIONS, DOCUMENT_REFERENCES, NOTES
+from assets.deliveries import delivery_names
 from assets.sources import source_key
 from assets.work import INBOX, JOBS, working
 from medscribe_pipeline.fhir import BuildOptions
 from medscribe_pipeline.fhir.coverage import Treatment, read_coverage
+from medscribe_pipeline.fhir.faults import FAULTS, find_faults
+from medscribe_pipeline.pipeline import fingerprint
 from medscribe_pipeline.providers.inbox import GIVE_UP_AFTER
 from medscribe_pipeline.providers.inbox_store import open_events, waiting_since
 from medscribe_pipeline.providers.jobs import Ledger
 from medscribe_pipeline.settings import JobSettings, Settings
 from medscribe_pipeline.warehouse import reports
+from medscribe_pipeline.warehouse.balances import delivery_balances
 from resources import WarehouseResource, failures_told
 
 SHOWN = 20
@@ -26,7 +33,7 @@ SETTLING = timedelta(minutes=15)
 def no_duplicate_keys(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     """Fails on any duplicate."""
     with failures_told():
-        found = reports.duplicates(warehouse.warehouse, warehouse.settings.ehr.target)
+        found = reports.duplicates(warehouse.warehouse, list(warehouse.settings.targets))
     return dg.AssetCheckResult(passed=not any(found.values()), metadata=dict(found))
 
 
@@ -65,6 +72,59 @@ def known_section_keys(warehouse: WarehouseResource) -> dg.AssetCheckResult:
         severity=dg.AssetCheckSeverity.WARN,
         metadata={"keys_unknown": covered.keys_unknown, "keys": ", ".join(unknown[:SHOWN]) or "none"},
     )
+
+
+@dg.asset_check(
+    asset=DOCUMENT_REFERENCES,
+    blocking=True,
+    description="Identifiers are each note's own, and no text that no clinician validated is called final. "
+    "While this fails, nothing of the run is delivered.",
+)
+def documents_may_leave(context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource) -> dg.AssetCheckResult:
+    """Fails on any fault in the documents of the run's days; of all days, when it is run by itself."""
+    with failures_told():
+        found = find_faults(warehouse.warehouse, _days_of(context))
+    return dg.AssetCheckResult(passed=not found, metadata={code: found[code] for code in FAULTS})
+
+
+def delivery_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
+    """Checks of the delivery assets."""
+    return [_every_note_is_accounted_for(target, asset) for target, asset in delivery_names(settings).items()]
+
+
+def _every_note_is_accounted_for(target: str, asset: str) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=asset,
+        name="every_note_is_accounted_for",
+        description="On every day: notes with documents = planned + in flight + delivered + held + rejected + unknown "
+        "+ discarded.",
+    )
+    def every_note_is_accounted_for(
+        context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource
+    ) -> dg.AssetCheckResult:
+        with failures_told():
+            balances = delivery_balances(
+                warehouse.warehouse, target, days=_days_of(context), fingerprint=fingerprint(warehouse.settings)
+            )
+        wrong = [balance for balance in balances if balance.missing]
+        return dg.AssetCheckResult(
+            passed=not wrong,
+            metadata={
+                "days": len(balances),
+                "notes": sum(balance.notes for balance in balances),
+                "missing": sum(balance.missing for balance in wrong),
+                "wrong_days": ", ".join(balance.day.isoformat() for balance in wrong[:SHOWN]) or "none",
+            },
+        )
+
+    return every_note_is_accounted_for
+
+
+def _days_of(context: dg.AssetCheckExecutionContext) -> list[date] | None:
+    """The visit days of the run; `None` for a run that is not about days."""
+    if not (context.has_partition_key or context.has_partition_key_range):
+        return None
+    return [date.fromisoformat(key) for key in sorted(context.partition_keys)]
 
 
 def work_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
@@ -110,4 +170,4 @@ def every_event_is_heeded(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     )
 
 
-CHECKS = [no_duplicate_keys, no_orphans, landed_is_accounted_for, known_section_keys]
+CHECKS = [no_duplicate_keys, no_orphans, landed_is_accounted_for, known_section_keys, documents_may_leave]

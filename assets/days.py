@@ -1,14 +1,14 @@
-"""The assets of a visit day: notes, FHIR documents, deliveries. Partitioned by day, idempotent, rebuildable."""
+"""The assets of a visit day up to delivery: notes, FHIR documents. Partitioned by day, idempotent, rebuildable."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import dagster as dg
 
+from assets.figures import codes
 from assets.partitions import backfill_policy, days_of, visit_days
 from assets.sources import source_keys
 from assets.work import work_keys
-from medscribe_pipeline.ehr.delivery import DeliveryReport, deliver_day
 from medscribe_pipeline.fhir import BuildOptions
 from medscribe_pipeline.fhir.build import DocumentsReport, build_day, mapping_version
 from medscribe_pipeline.fhir.coverage import Coverage, read_coverage
@@ -17,14 +17,13 @@ from medscribe_pipeline.notes import NoteState
 from medscribe_pipeline.pipeline import finish_day
 from medscribe_pipeline.providers.build import NotesReport, build_notes, mapping_fingerprint
 from medscribe_pipeline.settings import Settings
-from resources import WarehouseResource, failures_told, open_fhir_client
+from resources import WarehouseResource, failures_told
 
 progress = logging.getLogger("medscribe_pipeline.progress")
 
 NOTES = "scribe_notes"
 COMPOSITIONS = "fhir_compositions"
 DOCUMENT_REFERENCES = "fhir_document_references"
-DELIVERIES = "ehr_deliveries"
 
 OWNERS = ["team:data-engineering"]
 Metadata = dict[str, str | int | float | dg.TableMetadataValue]
@@ -43,11 +42,8 @@ COVERAGE_COLUMNS = dg.TableSchema(
 
 
 def day_assets(settings: Settings) -> list[dg.AssetsDefinition]:
-    """The partitioned assets; `ehr_deliveries` only where an EHR is configured."""
-    assets = [_notes_asset(settings), _documents_asset(settings)]
-    if settings.ehr.enabled:
-        assets.append(_deliveries_asset(settings))
-    return assets
+    """The assets of notes and documents."""
+    return [_notes_asset(settings), _documents_asset(settings)]
 
 
 def _notes_asset(settings: Settings) -> dg.AssetsDefinition:
@@ -109,7 +105,7 @@ def _documents_asset(settings: Settings) -> dg.AssetsDefinition:
                 report = build_day(
                     warehouse.warehouse, warehouse.settings, day, clock=warehouse.now, run_id=context.run.run_id
                 )
-                if not warehouse.settings.ehr.enabled:
+                if not warehouse.settings.targets:
                     finish_day(warehouse.warehouse, warehouse.settings, day)
                 for key, count in (
                     (COMPOSITIONS, report.compositions),
@@ -128,43 +124,6 @@ def _documents_asset(settings: Settings) -> dg.AssetsDefinition:
     return fhir_documents
 
 
-def _deliveries_asset(settings: Settings) -> dg.AssetsDefinition:
-    @dg.asset(
-        name=DELIVERIES,
-        deps=[COMPOSITIONS, DOCUMENT_REFERENCES],
-        partitions_def=visit_days(settings),
-        backfill_policy=backfill_policy(settings),
-        group_name="ehr",
-        kinds={"python", "fhir"},
-        owners=OWNERS,
-        tags={"phi": "true"},
-        pool=f"ehr.{settings.ehr.target}",
-        description="Documents of a visit day, filed in the EHR at most once; what may not go out is held.",
-    )
-    def ehr_deliveries(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
-        with (
-            failures_told(),
-            warehouse.warehouse.worker() as worker,
-            open_fhir_client(warehouse.settings) as client,
-        ):
-            for day in days_of(context):
-                progress.info("deliveries of %s", day)
-                report = deliver_day(
-                    warehouse.warehouse,
-                    client,
-                    warehouse.settings.ehr,
-                    day,
-                    run_id=context.run.run_id,
-                    clock=warehouse.now,
-                    worker=worker,
-                )
-                finish_day(warehouse.warehouse, warehouse.settings, day)
-                context.add_asset_metadata(_delivery_metadata(report), partition_key=day.isoformat())
-        return dg.MaterializeResult()
-
-    return ehr_deliveries
-
-
 def _notes_metadata(report: NotesReport) -> Metadata:
     return {
         "dagster/row_count": report.notes,
@@ -172,9 +131,9 @@ def _notes_metadata(report: NotesReport) -> Metadata:
         "looked_at": report.looked_at,
         **{state.value: report.states[state.value] for state in NoteState},
         "held": report.held.total(),
-        "held_why": _codes(report.held),
+        "held_why": codes(report.held),
         "quarantined": report.quarantined.total(),
-        "quarantined_why": _codes(report.quarantined),
+        "quarantined_why": codes(report.quarantined),
         "unknown_headings": report.unknown_headings,
     }
 
@@ -184,10 +143,10 @@ def _documents_metadata(report: DocumentsReport, count: int) -> Metadata:
         "dagster/row_count": count,
         "built": report.built,
         "without_document": report.without.total(),
-        "without_why": _codes(report.without),
-        "forms_left_out": _codes(report.left_out),
+        "without_why": codes(report.without),
+        "forms_left_out": codes(report.left_out),
         "quarantined": report.quarantined.total(),
-        "quarantined_why": _codes(report.quarantined),
+        "quarantined_why": codes(report.quarantined),
     }
 
 
@@ -212,29 +171,3 @@ def _coverage_metadata(covered: Coverage) -> Metadata:
         "keys_unknown": covered.keys_unknown,
         "coverage": dg.MetadataValue.table(records, COVERAGE_COLUMNS),
     }
-
-
-def _delivery_metadata(report: DeliveryReport) -> Metadata:
-    metadata: Metadata = {
-        "dagster/row_count": report.delivered,
-        "delivered": report.delivered,
-        "already_delivered": report.already_delivered,
-        "planned": report.planned,
-        "in_flight": report.in_flight,
-        "held": sum(report.held.values()),
-        "held_why": _codes(report.held),
-        "rejected": sum(report.rejected.values()),
-        "rejected_why": _codes(report.rejected),
-        "unknown": sum(report.unknown.values()),
-        "requests": report.requests,
-    }
-    if report.latency_median_s is not None and report.latency_p95_s is not None:
-        metadata["latency_median_s"] = round(report.latency_median_s, 3)
-        metadata["latency_p95_s"] = round(report.latency_p95_s, 3)
-    return metadata
-
-
-def _codes(counts: Mapping[str, int]) -> str:
-    """`not_validated 3, patient_unknown 1`, most frequent first."""
-    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{code} {count}" for code, count in ranked) or "-"

@@ -5,8 +5,9 @@ import warnings
 import dagster as dg
 
 from assets.automation import jobs, schedules, sensors
-from assets.checks import CHECKS, work_checks
+from assets.checks import CHECKS, delivery_checks, work_checks
 from assets.days import day_assets
+from assets.deliveries import delivery_assets
 from assets.sources import source_assets
 from assets.work import work_assets
 from medscribe_pipeline.settings import Settings
@@ -16,14 +17,15 @@ __all__ = ["build_definitions", "defs"]
 
 
 def build_definitions(settings: Settings) -> dg.Definitions:
-    """The assets, checks, jobs, schedule and sensor for the configured providers and EHR."""
+    """The assets, checks, jobs, schedule and sensor for the configured providers and targets."""
     with warnings.catch_warnings():
         # Backfill policies are beta in the Dagster we pin; that is no news to whoever loads this.
         warnings.simplefilter("ignore", dg.BetaWarning)
-        assets = [*source_assets(settings), *work_assets(settings), *day_assets(settings)]
+        stages = [*day_assets(settings), *delivery_assets(settings)]
+        assets = [*source_assets(settings), *work_assets(settings), *stages]
     return dg.Definitions(
         assets=assets,
-        asset_checks=[*CHECKS, *work_checks(settings)],
+        asset_checks=[*CHECKS, *work_checks(settings), *delivery_checks(settings)],
         jobs=jobs(settings),
         schedules=schedules(settings),
         sensors=sensors(settings),
