@@ -305,6 +305,19 @@ def test_a_provenance_is_about_what_is_sent(references: str, kinds: tuple[str, .
     assert all(each in resources["Provenance"]["target"] for each in targets)
 
 
+def test_a_provenance_keeps_targets_by_address_and_loses_what_the_target_refuses() -> None:
+    resources = documents()
+    targets = resources["Provenance"]["target"]
+    targets[0] = {"reference": "DocumentReference/7", **targets[0], "identifier": {"system": "urn:x", "value": "7"}}
+    targets[1] = {"display": "Synthetic"}
+
+    result = fitted(resources, target(drop=["agent.onBehalfOf"]))
+
+    assert result["Provenance"]["target"] is targets
+    assert all("onBehalfOf" in agent for agent in resources["Provenance"]["agent"])
+    assert not any("onBehalfOf" in agent for agent in result["Provenance"]["agent"])
+
+
 def test_a_provenance_of_nothing_that_is_sent_is_not_sent() -> None:
     resources = documents()
     del resources["DocumentReference"], resources["Composition"]

@@ -91,6 +91,15 @@ def test_a_patient_the_target_does_not_know_holds_the_note(build: str, where: st
     assert fit(documents(where=where, build=build), capabilities, known) == Unfit("patient_missing")
 
 
+@pytest.mark.parametrize("build", ["us", "R5 us"])
+def test_a_patient_who_is_said_to_be_unknown_is_none(build: str) -> None:
+    resources = documents(where="no patient", build=build)
+    capabilities = literal(kinds=("DocumentReference",), release=release_of(build))
+
+    assert "extension" in resources["DocumentReference"]["subject"]
+    assert fit(resources, capabilities, KNOWN) == Unfit("patient_missing")
+
+
 def test_an_identifier_of_another_system_or_kind_is_of_somebody_else() -> None:
     others = {
         ("Patient", "https://example.org/sid/other", PATIENT[2]): "Patient/2",
@@ -122,6 +131,14 @@ def test_a_composition_whose_author_has_no_name_is_held_and_a_provenance_does_wi
     assert [agent["who"]["type"] for agent in provenance["agent"]] == ["Device", "Device"]
 
 
+def test_a_provenance_of_which_nobody_is_left_is_not_sent() -> None:
+    resources = documents()
+    for agent in resources["Provenance"]["agent"]:
+        del agent["who"]["display"]
+
+    assert "Provenance" not in fitted(resources, literal(), without(CLINICIAN))
+
+
 def test_organizations_are_left_out_where_only_ids_of_the_target_count() -> None:
     resources = documents()
 
@@ -134,14 +151,16 @@ def test_organizations_are_left_out_where_only_ids_of_the_target_count() -> None
 
 def test_literal_references_stay_as_they_are() -> None:
     resources = {"DocumentReference": sample("DocumentReference"), "Composition": sample("Composition")}
-    resources["Composition"]["subject"] = {"reference": "Patient/9", "display": "Synthetic"}
+    both = {"reference": "Patient/9", "type": "Patient", "identifier": {"system": PATIENT[1], "value": PATIENT[2]}}
+    resources["Composition"]["subject"] = both
     synthetic = {
         (kind, f"https://example.org/fhir/sid/{kind.lower()}", "synthetic-1"): f"{kind}/1"
         for kind in ("Patient", "Practitioner", "Encounter")
     }
 
-    result = fitted(resources, literal(), synthetic)
+    result = fitted(resources, literal(), synthetic | KNOWN)
 
+    assert PATIENT not in wanted_references(resources)
     assert result["Composition"]["subject"] is resources["Composition"]["subject"]
     for name in ("custodian", "relatesTo", "context"):
         assert result["DocumentReference"][name] is resources["DocumentReference"][name]
