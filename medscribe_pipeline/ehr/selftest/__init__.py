@@ -94,8 +94,8 @@ def _try_all(bench: Bench) -> MedscribeError | None:
     try:
         if creating.accept(bench):
             for step in (
-                creating.find,
                 reading.read,
+                creating.find,
                 creating.repeat,
                 creating.race,
                 changing.update,

@@ -130,7 +130,7 @@ def be_atomic(bench: Bench) -> None:
         return
     specimen = bench.specimen("atomic")
     first = documents_of(specimen.first(able))
-    refused = next(iter(bench.stale_write.resources)) if bench.stale_write else None
+    refused = list(bench.stale_write.resources)[-1] if bench.stale_write else None
     new = next((kind for kind in first.resources if kind != refused), None)
     if bench.stale_write is None or refused is None or new is None:
         text = "Not tried: there is nothing this server is known to refuse."

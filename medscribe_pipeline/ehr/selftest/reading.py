@@ -10,13 +10,16 @@ from medscribe_pipeline.ehr.selftest.bench import documents_of, forbidden
 from medscribe_pipeline.errors import MedscribeError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from medscribe_pipeline.ehr.selftest.bench import Bench
 
 __all__ = ["read"]
 
+_MASTER = "masterIdentifier"
 _SIDE_ISSUES = ("hash", "title", "creation", "language", "size", "url")
 _ADVICE = {
-    "identifiers_kept": "Without identifiers a note cannot be found again: see what is said of search and repetition.",
+    "identifiers_kept": "What is not kept, nothing can be found by: see the capabilities asked for, here and below.",
     "doc_status_kept": "Readers see from the text alone whether a note was reviewed.",
     "content_kept": "Do not deliver before it is clear why, unless a form of the same note is all that is missing.",
     "stored_as_sent": "Decide whether readers need it; nothing of delivery depends on it.",
@@ -78,7 +81,7 @@ def _compare(bench: Bench, paths: list[str]) -> None:
     # The first form is there, another is not: the server keeps one.
     keeps_first = bool(words) and all(_is_later_form(below[path]) for path in words)
     for code, text, bad, more in (
-        ("identifiers_kept", "Identifiers are stored as they were sent.", names, {}),
+        ("identifiers_kept", "Identifiers are stored as they were sent.", names, _without_master(bench, below, names)),
         ("doc_status_kept", "docStatus is stored as it was sent.", status, {}),
         (
             "content_kept",
@@ -93,6 +96,17 @@ def _compare(bench: Bench, paths: list[str]) -> None:
             bench.tell(code, "differs", "The server drops or changes something of it.", _ADVICE[code], **differs)
         else:
             bench.tell(code, "ok", text)
+
+
+def _without_master(bench: Bench, below: Mapping[str, str], lost: Sequence[str]) -> dict[str, Any]:
+    """Where nothing but the identifier of the version is lost, a document can go by the one of its note."""
+    able = bench.capabilities
+    if not lost or any(below[path] != _MASTER for path in lost) or able.amendment == "new_document":
+        return {}
+    changes = {"drop": (*able.drop, _MASTER)}
+    bench.capabilities = able.model_copy(update=changes)
+    bench.first = bench.main.first(bench.capabilities)
+    return {"relied_on": True, "changes": changes}
 
 
 def _is_later_form(path: str) -> bool:
