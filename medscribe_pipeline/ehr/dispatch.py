@@ -22,6 +22,7 @@ from medscribe_pipeline.ehr.ledger import Key, State
 from medscribe_pipeline.ehr.obstacles import fit_note
 from medscribe_pipeline.ehr.plan import load_facts, may_claim, standing_copies
 from medscribe_pipeline.ehr.sending import Shipment, Verdict
+from medscribe_pipeline.ehr.strategies.steps import PROVENANCE
 from medscribe_pipeline.errors import MedscribeError
 from medscribe_pipeline.notes import content_hash
 from medscribe_pipeline.warehouse.store import in_chunks
@@ -262,14 +263,24 @@ class Dispatcher:
                 self._server.capabilities,
                 self._places,
             )
-            anew = version != key.version or isinstance(resources, Unfit) or resources.keys() != own.copies.keys()
-            if anew or isinstance(resources, Unfit) or not self._allowance.take(resources):
+            missing = own.copies.keys() if isinstance(resources, Unfit) else own.copies.keys() - resources.keys()
+            anew = version != key.version or bool(missing - {PROVENANCE})
+            if isinstance(resources, Unfit) or anew or not self._allowance.take(resources):
                 # Built anew since the claim: what was decided on is gone. Or the run has sent enough.
                 ledger.give_back(connection, key, worker=self._worker)
-            elif ledger.mark_sent(connection, key, worker=self._worker, now=self._clock()):
+                continue
+            if missing:
+                self._forgo(connection, key, tuple(resources))
+            if ledger.mark_sent(connection, key, worker=self._worker, now=self._clock()):
                 standing, of_version = standing_copies(listed[key.note_id], key)
                 shipments.append(Shipment(key, resources, standing or None, of_version, own.done))
         return shipments
+
+    def _forgo(self, connection: sa.Connection, key: Key, kinds: tuple[str, ...]) -> None:
+        """A Provenance that could name nothing it is about, on this target, is none: the note goes without."""
+        ledger.give_back(connection, key, worker=self._worker)
+        ledger.reshape(connection, key, kinds)
+        ledger.claim(connection, key, worker=self._worker, now=self._clock())
 
     def _settle(self, connection: sa.Connection) -> None:
         now = self._clock()

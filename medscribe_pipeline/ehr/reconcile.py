@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from medscribe_pipeline.ehr.obstacles import Places, fit_note
 from medscribe_pipeline.ehr.plan import standing_copies
 from medscribe_pipeline.ehr.sending import CANNOT_BE_ASKED, LOOKUP_FAILED, SEVERAL_MATCHES, Verdict
 from medscribe_pipeline.ehr.strategies.looking import seek
+from medscribe_pipeline.ehr.targets import Capabilities
 from medscribe_pipeline.errors import ConfigError, MedscribeError, Retriable
 from medscribe_pipeline.warehouse.store import in_chunks
 
@@ -127,8 +129,7 @@ def _questions(warehouse: Warehouse, server: Server, view: DayView, chunk: Seque
     for entry in chunk:
         version, built = loaded.get(entry.key.note_id, ("", {}))
         of_entry = {kind: each for kind, each in built.items() if kind in entry.copies}
-        # Where people are does not matter: documents are found by their own identifiers.
-        fitted = fit_note(entry.key.note_id, of_entry, server.capabilities, Places())
+        fitted = fit_note(entry.key.note_id, of_entry, _undemanding(server.capabilities), Places())
         documents = of_entry if isinstance(fitted, Unfit) else fitted
         is_current = version == entry.key.version
         if not is_current:
@@ -137,6 +138,19 @@ def _questions(warehouse: Warehouse, server: Server, view: DayView, chunk: Seque
         standing, _ = standing_copies(view.entries[entry.key.note_id], entry.key)
         questions.append(_Question(entry, open_, is_current, standing))
     return questions
+
+
+def _undemanding(capabilities: Capabilities) -> Capabilities:
+    """For looking: whom a document names does not matter, nor whether it was welcome; what it says does."""
+    everything = Capabilities()
+    return capabilities.model_copy(
+        update={
+            "references": "logical",
+            "author": "omit" if capabilities.author == "omit" else "optional",
+            **{name: getattr(everything, name) for name in ("doc_status", "encounter", "period_end_required")},
+            **dict.fromkeys(("max_attachment_bytes", "max_bundle_bytes"), sys.maxsize),
+        }
+    )
 
 
 def _ask(server: Server, question: _Question) -> Verdict:

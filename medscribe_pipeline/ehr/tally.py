@@ -31,13 +31,17 @@ class Allowance:
     Attributes:
         notes: Note versions left; `None` for any number.
         bytes: Bytes of FHIR JSON left; `None` for any number. The first note always fits: none waits for ever.
-        exhausted: Whether something was left for the next run.
     """
 
     notes: int | None = None
     bytes: int | None = None
-    exhausted: bool = False
+    _refused: bool = False
     _begun: bool = False
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether this run may send no more."""
+        return self._refused or self.notes == 0
 
     @classmethod
     def of(cls, settings: EhrSettings) -> Allowance:
@@ -47,10 +51,9 @@ class Allowance:
     def take(self, documents: Mapping[str, Any]) -> bool:
         """Takes what one note costs; `False`, and nothing more is allowed, if there is not enough left."""
         size = len(orjson.dumps(documents)) if self.bytes is not None else 0
-        too_many = self.notes is not None and self.notes < 1
         too_large = self.bytes is not None and size > self.bytes and self._begun
-        if self.exhausted or too_many or too_large:
-            self.exhausted = True
+        if self.exhausted or too_large:
+            self._refused = True
             return False
         self._begun = True
         if self.notes is not None:
