@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medscribe_pipeline import __version__
+from medscribe_pipeline.cli.deliveries import deliver, deliveries_app
 from medscribe_pipeline.cli.ehr import ehr_app
 from medscribe_pipeline.cli.fhir import fhir_app
 from medscribe_pipeline.cli.links import links_app
@@ -33,6 +34,8 @@ app.add_typer(visits_app, name="visits")
 app.add_typer(fhir_app, name="fhir")
 app.add_typer(ehr_app, name="ehr")
 app.add_typer(links_app, name="links")
+app.add_typer(deliveries_app, name="deliveries")
+app.command()(deliver)
 
 
 def _version(value: bool) -> None:  # typer's callback signature
