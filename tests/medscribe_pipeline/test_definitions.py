@@ -200,6 +200,7 @@ def test_checks_run_with_the_build(define: Callable[..., dg.Definitions]) -> Non
         ("scribe_notes", "no_orphans"),
         ("scribe_notes", "landed_is_accounted_for"),
         ("fhir_compositions", "known_section_keys"),
+        ("fhir_document_references", "documents_may_leave"),
     }
 
 
