@@ -71,6 +71,7 @@ class HttpSettings(BaseSettings):
     requests_per_minute: int = Field(
         0, ge=0, description="Our own ceiling on the request rate; 0 leaves it to the server's headers."
     )
+    http2: bool = Field(False, description="Speak HTTP/2 with a server that offers it over TLS.")
 
 
 class ProviderSettings(HttpSettings):
