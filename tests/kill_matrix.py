@@ -185,18 +185,22 @@ def column(name: str) -> list[str]:
 def render(columns: Mapping[str, Sequence[str]]) -> str:
     """The table in Markdown."""
     lines = [
-        f"| dies while delivering | at | time | {' | '.join(columns)} |",
+        f"| dies while delivering | at | the time | {' | '.join(columns)} |",
         f"| --- | --- | --- |{' --- |' * len(columns)}",
     ]
     for index, cell in enumerate(CELLS):
         found = " | ".join(cells[index] for cells in columns.values())
-        lines.append(f"| {cell.what} | `{cell.point}` | {cell.occurrence} | {found} |")
+        lines.append(f"| {cell.what} | `{cell.point}` | {_ordinal(cell.occurrence)} | {found} |")
     return "\n".join(lines)
+
+
+def _ordinal(number: int) -> str:
+    return {1: "1st", 2: "2nd", 3: "3rd"}.get(number, f"{number}th")
 
 
 def page(table: str) -> str:
     """The page of the documentation."""
-    head, _, _ = PAGE.read_text(encoding="utf-8").partition("| dies while")
+    head = PAGE.read_text(encoding="utf-8").partition("| dies while")[0]
     return f"{head}{table}\n"
 
 
