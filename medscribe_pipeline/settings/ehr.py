@@ -40,7 +40,6 @@ class EhrSettings(HttpSettings):
     model_config = model_config_for(EHR_PREFIX)
 
     base_url: HttpUrlText | None = Field(None, description="FHIR base URL of the server.")
-    http2: bool = Field(True, description="Speak HTTP/2 with a server that offers it over TLS.")
     target: str = Field(
         "ehr",
         pattern=r"^[A-Za-z0-9._-]{1,64}$",

@@ -137,7 +137,7 @@ def test_a_write_that_is_broken_off_may_have_been_carried_out(tmp_path: Path, cl
     assert clean_environment
     with server(tmp_path, "h2") as (running, own):
         running.resets = 1
-        settings = EhrSettings(**own)
+        settings = EhrSettings(**own, http2=True)
         with HttpClient("ehr", running.url, settings, ca_file=settings.ca_file) as http:
             with pytest.raises(Unsettled):
                 http.request("POST", "", json={"large": "x" * 200_000}, repeat=False)
