@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import uuid
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
 
 from medscribe_pipeline.cli import deliveries_acts
+from medscribe_pipeline.cli.deliveries import deliveries_app
 from medscribe_pipeline.cli.deliveries_meaning import means
 from medscribe_pipeline.ehr import ledger
 from medscribe_pipeline.ehr.ledger import KINDS, State
@@ -23,13 +25,13 @@ from tests.medscribe_pipeline.ehr.standings import due_days, place, standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from medscribe_pipeline.ehr.listing import Standing
     from tests.medscribe_pipeline.cli.conftest import Ran
 
 OTHER_DAY = DAY + timedelta(days=1)
 WORDS = "Cough for three days."
+COMMANDS = [each.name or getattr(each.callback, "__name__", "") for each in deliveries_app.registered_commands]
 LISTED = {"note_id", "target", "provider", "version", "newest", "visit_day", "state", "reason", "attempts", "codes"} | {
     "kinds"
 }
@@ -582,6 +584,19 @@ def test_without_a_day_the_days_that_are_due_are_looked_at(clinic: Clinic, medsc
     assert (due.json["days"], due.json["notes"][0]["change"]) == (["2026-03-02"], "create")
 
 
+def test_what_the_switch_holds_can_be_looked_at_without_it(
+    clinic: Clinic, medscribe: Callable[..., Ran], ehr: FakeEhr
+) -> None:
+    clinic.write(note(1))
+    clinic.with_ehr(hold_all=True)
+    assert clinic.deliver().held == {"held_by_switch": 1}
+
+    ran = medscribe("deliver", "--dry-run", "--day", DAY, "--json")
+
+    assert ran.json["counts"] == {"ehr": {"create": 1}}
+    assert ehr.store == {}
+
+
 def test_without_dry_run_it_names_the_command_that_delivers(
     about_to_leave: Clinic, medscribe: Callable[..., Ran], ehr: FakeEhr
 ) -> None:
@@ -603,6 +618,13 @@ def test_a_server_that_cannot_be_asked_is_exit_code_3_and_nothing_else(
     ran = medscribe("deliver", "--dry-run", "--day", DAY, "--json")
 
     assert (ran.code, ran.out) == (3, "")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_in_the_docs(command: str) -> None:
+    page = Path(__file__).parents[3] / "docs" / "delivery.md"
+
+    assert f"| `medscribe deliveries {command}" in page.read_text(encoding="utf-8")
 
 
 def test_who_did_it_is_who_runs_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
