@@ -285,6 +285,21 @@ def test_answers_that_changed_places_are_noticed_where_they_can_be(dock: Dock) -
     assert [dock.look_up(ABLE, each).verdict.state for each in sent] == [State.DELIVERED] * 2
 
 
+@pytest.mark.parametrize("etags", [True, False])
+def test_a_note_never_takes_the_place_of_another_whose_answer_it_got(dock: Dock, etags: bool) -> None:
+    """Two documents of one type that changed places cannot be told apart when they are created."""
+    dock.server.does.etags = etags
+    able = abilities("batch", kinds=(DOCUMENT,))
+    dock.server.faults.append(Fault(edit=lambda answer: answer["entry"].reverse()))
+    first = dock.deliver(able, *(shipment(note(number), able.kinds) for number in range(2)))
+    leaving = [shipment(amended(note(number)), able.kinds, after=first[number]) for number in range(2)]
+
+    sent = dock.deliver(able, *leaving)
+
+    assert outcomes(sent) == [(State.REJECTED, "changed_in_ehr")] * 2
+    assert [len(each) for each in dock.server.store.values()] == [1, 1]
+
+
 def test_one_place_is_not_taken_for_two_documents(dock: Dock) -> None:
     def repeat(answer: Resource) -> None:
         answer["entry"][3] = answer["entry"][1]

@@ -93,10 +93,21 @@ def test_a_transaction_implies_the_composition_beside_its_document(dock: Dock) -
     """A server may have rewritten the words of a Composition, which has nothing else to tell its version."""
     able = abilities("transaction")
     sent = dock.send(able, V1)
-    dock.server.edit(COMPOSITION, sent.verdict.copies[COMPOSITION].server_id or "", title="Rewritten")
+    dock.server.edit(COMPOSITION, sent.verdict.copies[COMPOSITION].server_id or "", section=[{"title": "Rewritten"}])
 
     assert dock.look_up(able, sent).verdict.state is State.DELIVERED
     assert dock.look_up(abilities("batch"), sent).verdict.state is State.PLANNED
+
+
+def test_a_transaction_that_was_half_done_implies_nothing(dock: Dock) -> None:
+    able = abilities("transaction")
+    first = dock.send(able, V1)
+    (half,) = dock.deliver(able, shipment(V2, (DOCUMENT,), after=first))
+
+    found = dock.look_up(able, Sent(shipment(V2, after=first), half.verdict))
+
+    assert found.verdict.state is State.PLANNED
+    assert set(found.verdict.copies) == {DOCUMENT}
 
 
 @every_way
