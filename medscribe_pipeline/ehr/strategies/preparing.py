@@ -61,8 +61,9 @@ def _prepare_replacing(client: FhirClient, capabilities: Capabilities, parcel: P
     resource = parcel.shipment.resources[kind]
     if not replaces_in_place(resource, kind, capabilities):
         return
-    tied = capabilities.if_match and copy.etag is not None
-    if tied and not (capabilities.strategy == "batch" and capabilities.read):
+    if capabilities.if_match and copy.etag:
+        if capabilities.strategy == "batch" and capabilities.read:
+            _prepare_shared(client, parcel, kind, copy)
         return
     if not capabilities.read:
         parcel.fail(kind, Verdict(State.REJECTED, VERSION_UNKNOWN))
@@ -76,6 +77,14 @@ def _prepare_replacing(client: FhirClient, capabilities: Capabilities, parcel: P
         parcel.fail(kind, Verdict(State.REJECTED, reason))
     else:
         parcel.standing[kind] = Copy(held.id, held.etag)
+
+
+def _prepare_shared(client: FhirClient, parcel: Parcel, kind: str, copy: Copy) -> None:
+    """Asks whose document it is; the server sees to its version."""
+    resource = parcel.shipment.resources[kind]
+    held = client.read(resource["resourceType"], copy.server_id or "")
+    if held is not None and _is_of_another_note(resource, held):
+        parcel.fail(kind, Verdict(State.REJECTED, CHANGED_IN_EHR))
 
 
 def _why_not_replace(parcel: Parcel, kind: str, copy: Copy, held: Found) -> str | None:
@@ -125,6 +134,11 @@ def _prepare_superseding(client: FhirClient, capabilities: Capabilities, parcel:
         return
     if held is None:
         parcel.notes.append(REPLACED_WAS_CHANGED)
+        return
+    if DOCUMENT_REFERENCE in parcel.open and _is_of_another_note(resource, held):
+        # The new document would say that it replaces somebody else's.
+        parcel.fail(DOCUMENT_REFERENCE, Verdict(State.REJECTED, CHANGED_IN_EHR))
+        parcel.stopped = True
         return
     step = superseding(held)
     ours = same_etag(held.etag or "", copy.etag) if copy.etag else _is_what_we_left(parcel, held)

@@ -285,11 +285,12 @@ def test_answers_that_changed_places_are_noticed_where_they_can_be(dock: Dock) -
     assert [dock.look_up(ABLE, each).verdict.state for each in sent] == [State.DELIVERED] * 2
 
 
+@pytest.mark.parametrize("amendment", ["update", "new_document"])
 @pytest.mark.parametrize("etags", [True, False])
-def test_a_note_never_takes_the_place_of_another_whose_answer_it_got(dock: Dock, etags: bool) -> None:
+def test_a_note_never_takes_the_place_of_another_whose_answer_it_got(dock: Dock, etags: bool, amendment: str) -> None:
     """Two documents of one type that changed places cannot be told apart when they are created."""
     dock.server.does.etags = etags
-    able = abilities("batch", kinds=(DOCUMENT,))
+    able = abilities("batch", kinds=(DOCUMENT,), amendment=amendment)
     dock.server.faults.append(Fault(edit=lambda answer: answer["entry"].reverse()))
     first = dock.deliver(able, *(shipment(note(number), able.kinds) for number in range(2)))
     leaving = [shipment(amended(note(number)), able.kinds, after=first[number]) for number in range(2)]
