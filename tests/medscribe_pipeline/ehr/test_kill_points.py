@@ -6,8 +6,6 @@ The server heeds no conditions here, so that nothing but the ledger stands betwe
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,10 +14,12 @@ import pytest
 
 from tests.medscribe_pipeline.ehr.clinic import edited, note
 from tests.medscribe_pipeline.ehr.deliver_and_die import DIED
+from tests.warm import start_warm
 
 if TYPE_CHECKING:
     from tests.medscribe_pipeline.ehr.clinic import Clinic
     from tests.medscribe_pipeline.ehr.fake_ehr import FakeEhr
+    from tests.warm import WarmProcess
 
 SCRIPT = Path(__file__).with_name("deliver_and_die.py")
 NOTES = [note(number, patient=f"p{number // 2}") for number in range(1, 7)]
@@ -35,12 +35,11 @@ def ehr(ehr: FakeEhr) -> FakeEhr:
     return ehr
 
 
-def start(clinic: Clinic, ehr: FakeEhr, *more: str) -> subprocess.Popen[bytes]:
+def start(clinic: Clinic, ehr: FakeEhr, *more: str) -> WarmProcess:
     home = clinic.settings.home
     home.mkdir(exist_ok=True)
     environment = {**os.environ, "MEDSCRIBE_WAREHOUSE_URL": clinic.settings.database_url}
-    command = [sys.executable, str(SCRIPT), str(home), ehr.base_url, *more]
-    return subprocess.Popen(command, cwd=home, env=environment)
+    return start_warm([str(home), ehr.base_url, *more], environment, home, script=SCRIPT)
 
 
 def everything_is_there_once(clinic: Clinic, ehr: FakeEhr, version: str) -> bool:
@@ -75,7 +74,7 @@ def test_a_process_that_dies_at_a_checkpoint(
 @pytest.mark.parametrize("amendment", [False, True], ids=["first", "amendment"])
 def test_a_process_killed_between_commit_and_answer(any_clinic: Clinic, ehr: FakeEhr, amendment: bool) -> None:
     version = write_day(any_clinic, amendment=amendment)
-    victims: list[subprocess.Popen[bytes]] = []
+    victims: list[WarmProcess] = []
 
     def kill() -> None:
         for _ in range(100):  # The first answer may be due before `start` has returned.
