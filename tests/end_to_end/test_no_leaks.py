@@ -63,7 +63,7 @@ class Talkative(Medscribe):
         hook = folder / "python"
         hook.mkdir()
         (hook / "sitecustomize.py").write_text(LOG_EVERYTHING)
-        super().__init__(folder, {**sandbox.environment(oauth=True), "PYTHONPATH": str(hook)})
+        super().__init__(folder, {**sandbox.environment(oauth=True), "PYTHONPATH": str(hook)}, cold=True)
         (self.home / "dagster").mkdir(parents=True)
         (self.home / "dagster" / "dagster.yaml").write_text(STORE_EVERYTHING)
 
