@@ -141,6 +141,22 @@ def test_an_entry_is_not_put_off_for_ever(dock: Dock) -> None:
     assert dock.server.store == {}
 
 
+def test_a_mark_is_not_put_off_for_ever_either(dock: Dock) -> None:
+    able = abilities("batch", kinds=(DOCUMENT,), amendment="new_document")
+    (first,) = dock.deliver(able, shipment(note(1), able.kinds))
+    dock.server.faults.extend([Fault(), *[Fault(entries={0: EntryFault(429, reset_s=1)})] * 20])
+
+    (sent,) = dock.deliver(able, shipment(amended(note(1)), able.kinds, after=first))
+    dock.server.faults.clear()
+    again = dock.again(able, sent)
+
+    assert sent.verdict.state is State.PLANNED
+    assert sent.verdict.stops
+    assert set(sent.verdict.copies) == {DOCUMENT}
+    assert again.outcome == (State.DELIVERED, "")
+    assert [each["status"] for each in dock.server.newest(DOCUMENT)] == ["superseded", "current"]
+
+
 def test_a_503_that_names_no_wait_may_have_happened(dock: Dock) -> None:
     dock.server.faults.append(Fault(entries={0: EntryFault(503, committed=True)}))
 

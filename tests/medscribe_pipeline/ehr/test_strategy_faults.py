@@ -21,12 +21,12 @@ from tests.medscribe_pipeline.ehr.odd_ehr import EntryFault, Fault, OddEhr
 from tests.medscribe_pipeline.ehr.shipping import (
     COMPOSITION,
     DOCUMENT,
-    IDEMPOTENCY,
     PROVENANCE,
     Dock,
     Sent,
     abilities,
     amended,
+    every_way,
     shipment,
     shows_nothing,
     withdrawn,
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from medscribe_pipeline.ehr.targets import Capabilities
     from tests.medscribe_pipeline.ehr.odd_ehr import Resource
 
-WAYS = ("transaction", "batch", "single", "keyed", "unconditional")
 MOST_STEPS = 40
 
 NOTES = tuple(note(number) for number in (1, 2, 3))
@@ -87,12 +86,9 @@ def dock() -> Iterator[Dock]:
 
 
 def ready(dock: Dock, way: str) -> None:
-    server = dock.server
-    server.reset()
+    dock.server.reset()
+    dock.heed(way)
     dock.slept.append(120)
-    server.does.bundles = way in ("transaction", "batch")
-    server.does.conditional = way in ("transaction", "batch", "single")
-    server.does.header = IDEMPOTENCY if way == "keyed" else ""
 
 
 def settle(dock: Dock, able: Capabilities, leaving: list[Shipment]) -> list[Sent]:
@@ -144,7 +140,7 @@ def _is_single(dock: Dock, *, several: bool) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(data=st.data(), first=faults, second=faults, silent=silences)
-@pytest.mark.parametrize("way", WAYS)
+@every_way
 def test_every_note_settles_once(
     dock: Dock, way: str, data: st.DataObject, first: list[Fault], second: list[Fault], silent: list[int]
 ) -> None:

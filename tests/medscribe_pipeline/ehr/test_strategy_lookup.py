@@ -17,24 +17,21 @@ from tests.medscribe_pipeline.ehr.shipping import (
     Sent,
     abilities,
     amended,
+    every_way,
     shipment,
     shows_nothing,
     spoken,
 )
 
 if TYPE_CHECKING:
-    from tests.medscribe_pipeline.ehr.odd_ehr import Resource
     from tests.medscribe_pipeline.ehr.shipping import Dock
 
-WAYS = ("transaction", "batch", "single", "keyed", "unconditional")
 V1, V2 = note(1), amended(note(1))
-
-every_way = pytest.mark.parametrize("way", WAYS)
 
 
 def unsent(dock: Dock, way: str, **changes: Any) -> Sent:
     """A version that was never sent."""
-    dock.server.does.bundles = way in ("transaction", "batch")
+    dock.heed(way)
     dock.server.faults.append(Fault(500))
     sent = dock.send(abilities(way, **changes), V1)
     dock.server.faults.clear()
@@ -223,10 +220,6 @@ def test_what_was_deleted_is_not_there(dock: Dock, way: str) -> None:
 
 
 WORDLESS = ("masterIdentifier",)
-
-
-def changed(resource: Resource, **parts: Any) -> Resource:
-    return {**resource, **parts}
 
 
 @pytest.mark.parametrize(
