@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 
 # As in the command itself: most objects stay, and a look at all of them after every 700 new ones costs a tenth.
 gc.set_threshold(50_000)
+
+# Started in the background of a script, Ctrl-C is ignored; Dagster then has SIGTERM ignored too, and every process a
+# test starts would inherit that and never end.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 BACKENDS = ("sqlite", "postgresql")
 
