@@ -17,6 +17,8 @@ could be recognised by. Raise them `from None` where the cause prints its input 
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ __all__ = [
     "ProviderContractError",
     "Rejected",
     "Retriable",
+    "place_of",
 ]
 
 
@@ -132,3 +135,16 @@ class Busy(MedscribeError):
     """Another run holds the lock on what this run needs; nothing is wrong, try again when it has ended."""
 
     default_code = "busy"
+
+
+def place_of(error: BaseException) -> str:
+    """Where an error that nobody foresaw arose, and its type; not its words, which may quote a record.
+
+    >>> try:
+    ...     {}["Testa Patient"]
+    ... except KeyError as unforeseen:
+    ...     place_of(unforeseen).split(":")[0]
+    'KeyError'
+    """
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}:{Path(where.filename).name}:{where.lineno}"

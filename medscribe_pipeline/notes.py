@@ -201,4 +201,28 @@ def canonical_json(content: Any) -> bytes:
     try:
         return orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError:
+        pass
+    try:
         return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
+    except RecursionError:
+        return _deep_json(content)
+
+
+def _deep_json(content: Any) -> bytes:
+    """The same for what is nested deeper than Python calls functions: from the innermost values outwards."""
+    containers: list[Any] = []
+    waiting = [content]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, dict | list):
+            containers.append(found)
+            waiting.extend(found.values() if isinstance(found, dict) else found)
+    written: dict[int, orjson.Fragment] = {}
+
+    def part(value: Any) -> Any:
+        return written[id(value)] if isinstance(value, dict | list) else value
+
+    for each in reversed(containers):
+        shallow: Any = {key: part(v) for key, v in each.items()} if isinstance(each, dict) else [part(v) for v in each]
+        written[id(each)] = orjson.Fragment(orjson.dumps(shallow, option=orjson.OPT_SORT_KEYS))
+    return orjson.dumps(written[id(content)])

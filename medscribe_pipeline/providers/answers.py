@@ -20,6 +20,10 @@ __all__ = ["LONGEST_DELAY_S", "Answer", "parse_http_date", "parse_json", "rate_l
 LONGEST_DELAY_S = 86_400.0
 """A server that asks for more than a day is believed for a day: the schedule asks again anyway."""
 
+DEEPEST = 100
+"""Levels that are kept of what is nested beyond reading."""
+
+_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
 _SECONDS = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?", re.ASCII)
 _COUNT = re.compile(r"[0-9]{1,18}", re.ASCII)
 
@@ -47,13 +51,14 @@ def parse_json(raw: bytes) -> Any:
     r"""Reads a body as JSON, so that one bad record cannot make a whole page unreadable.
 
     Strict first. Where that refuses, lone surrogates and broken UTF-8 become U+FFFD, numbers that are none
-    become `null`, raw control characters inside strings are taken as they are, and a byte order mark is skipped.
+    become `null`, raw control characters inside strings are taken as they are, and a byte order mark is skipped. What
+    is nested so deeply that no parser reads it becomes text from the level `DEEPEST` on.
 
     Returns:
         Only values that orjson can write again; `None` for an empty body.
 
     Raises:
-        ValueError: It is not JSON at all, is cut short or is nested absurdly deep. The message is fixed text.
+        ValueError: It is not JSON at all, or is cut short. The message is fixed text.
 
     >>> parse_json(b'{"text": "cut \\ud83d", "dose": NaN}')
     {'text': 'cut �', 'dose': None}
@@ -68,7 +73,32 @@ def parse_json(raw: bytes) -> Any:
         return _parse_leniently(raw)
     except (ValueError, RecursionError):
         pass
+    try:
+        return _parse_leniently(_flattened(raw))
+    except (ValueError, RecursionError):
+        pass
     raise ValueError("not JSON")
+
+
+def _flattened(raw: bytes) -> bytes:
+    """The document with everything below the level `DEEPEST` as one text each; raises `ValueError` if there is none."""
+    parts: list[bytes] = []
+    depth = copied = begins = 0
+    for found in _STRUCTURE.finditer(raw):
+        sign = found[0]
+        if sign in b"[{":
+            depth += 1
+            if depth == DEEPEST + 1:
+                begins = found.start()
+        elif sign in b"]}":
+            if depth == DEEPEST + 1:
+                cut = raw[begins : found.end()].decode(errors="replace")
+                parts += [raw[copied:begins], json.dumps(cut).encode()]
+                copied = found.end()
+            depth -= 1
+    if not copied:
+        raise ValueError("not deep")
+    return b"".join([*parts, raw[copied:]])
 
 
 def _parse_leniently(raw: bytes) -> Any:

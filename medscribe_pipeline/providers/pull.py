@@ -9,6 +9,7 @@ Two paging drivers, because the two kinds of list fail in different ways:
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,10 +18,19 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
+import orjson
 from pydantic import ValidationError
 
-from medscribe_pipeline.errors import Deferred, MedscribeError, ProviderContractError, Rejected, Retriable
+from medscribe_pipeline.errors import (
+    Deferred,
+    MedscribeError,
+    ProviderContractError,
+    Rejected,
+    Retriable,
+    place_of,
+)
 from medscribe_pipeline.notes import canonical_json, content_hash
+from medscribe_pipeline.providers.wire import source_id_of
 from medscribe_pipeline.warehouse.landing import Cursor, Landed, Landing, Problem, SourceRecord
 
 if TYPE_CHECKING:
@@ -28,7 +38,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SAME_PAGE_TRIES",
+    "UNEXPECTED",
     "Facts",
+    "Misfit",
     "Page",
     "PullReport",
     "Source",
@@ -36,6 +48,7 @@ __all__ = [
     "items_of",
     "land_items",
     "pull_pages",
+    "read_facts",
     "retry_waiting",
     "storable",
     "too_many_pages",
@@ -44,6 +57,13 @@ __all__ = [
 SAME_PAGE_TRIES = 2
 DETAIL_FAILURES_IN_A_ROW = 3
 WAITING_LIMIT = 200
+MAX_PATHS = 50
+"""Misfits of one record that are told; a list of thousands of wrong values says no more than its first ones."""
+
+UNEXPECTED = "unexpected"
+"""Code of a record that tripped us in a way nobody foresaw: a mistake of ours. Its path says where in our code."""
+
+_ESCAPE = re.compile(rb"\\(u0000|.)", re.DOTALL)
 
 Clock = Callable[[], datetime]
 Progress = Callable[["PullReport"], None]
@@ -56,6 +76,14 @@ class Facts:
     updated_at: datetime | None
     visited_at: datetime | None
     parent_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """Why a payload cannot land: a code, and where in it the trouble is."""
+
+    code: str
+    paths: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +316,7 @@ def land_items(
             try:
                 payload, fetched_at, facts = _whole(source, key, item, sent_at, tasks.get(key))
             except _MisfitError as misfit:
-                unseen.append(_problem(key, "wire_model", misfit.paths, misfit.payload, digest))
+                unseen.append(_problem(key, misfit.code, misfit.paths, misfit.payload, digest))
             except Rejected as error:
                 code = "detail_missing" if error.code == "not_found" else "detail_refused"
                 unseen.append(_problem(key, code, (), item, digest))
@@ -358,18 +386,31 @@ def _whole(
 class _MisfitError(Exception):
     """A payload that does not fit the wire model. Never leaves this module, and prints nothing."""
 
-    def __init__(self, payload: Any, paths: tuple[str, ...]) -> None:
+    def __init__(self, payload: Any, code: str, paths: tuple[str, ...]) -> None:
         super().__init__()
         self.payload = payload
+        self.code = code
         self.paths = paths
 
 
-def _checked(source: Source, payload: Any, fetched_at: datetime) -> tuple[Any, datetime, Facts]:
+def read_facts(facts: Callable[[Any], Facts], payload: Any) -> Facts | Misfit:
+    """What landing must know of a payload, or why nothing can be known; whatever it holds, nothing is raised."""
     try:
-        return payload, fetched_at, source.facts(payload)
+        found = facts(payload)
     except ValidationError as error:
-        paths = field_paths(error)
-    raise _MisfitError(payload, paths)
+        return Misfit("wire_model", field_paths(error))
+    except Exception as error:  # noqa: BLE001  # one record that trips us must not stop the others
+        return Misfit(UNEXPECTED, (place_of(error),))
+    if found.parent_id is not None and source_id_of({"id": found.parent_id}, "id") is None:
+        return Misfit("wire_model", ("parent:unusable_id",))
+    return found
+
+
+def _checked(source: Source, payload: Any, fetched_at: datetime) -> tuple[Any, datetime, Facts]:
+    found = read_facts(source.facts, payload)
+    if isinstance(found, Misfit):
+        raise _MisfitError(payload, found.code, found.paths)
+    return payload, fetched_at, found
 
 
 def _answered(source: Source, source_id: str, answer: Answer) -> tuple[Any, datetime]:
@@ -382,19 +423,10 @@ def _answered(source: Source, source_id: str, answer: Answer) -> tuple[Any, date
 
 def storable(value: Any) -> Any:
     """The value with U+FFFD for U+0000: JSON allows it, PostgreSQL stores it neither in text nor in JSONB."""
-    if b"\\u0000" not in canonical_json(value):  # True also for an escaped backslash before the word u0000: no harm
+    written = canonical_json(value)
+    if b"\\u0000" not in written:  # True also for an escaped backslash before the word u0000: no harm
         return value
-    return _without_nul(value)
-
-
-def _without_nul(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.replace("\x00", "\ufffd")
-    if isinstance(value, list):
-        return [_without_nul(item) for item in value]
-    if isinstance(value, dict):
-        return {_without_nul(key): _without_nul(item) for key, item in value.items()}
-    return value
+    return orjson.loads(_ESCAPE.sub(lambda found: found[0] if found[1] != b"u0000" else b"\\ufffd", written))
 
 
 def too_many_pages(max_pages: int) -> ProviderContractError:
@@ -412,5 +444,5 @@ def _problem(source_id: str, code: str, paths: tuple[str, ...], payload: Any, di
 
 def field_paths(error: ValidationError) -> tuple[str, ...]:
     """Where a payload does not fit, with the kind of misfit: `createdAt:datetime_parsing`. Never what it holds."""
-    details = error.errors(include_input=False, include_url=False, include_context=False)
+    details = error.errors(include_input=False, include_url=False, include_context=False)[:MAX_PATHS]
     return tuple(f"{'.'.join(str(part) for part in detail['loc'])}:{detail['type']}" for detail in details)

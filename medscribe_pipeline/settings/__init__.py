@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, SettingsError
 from medscribe_pipeline.errors import ConfigError
 from medscribe_pipeline.settings.base import (
     PREFIX,
+    EncryptionKey,
     HttpSettings,
     JobSettings,
     ProviderSettings,
@@ -72,6 +73,22 @@ class Settings(BaseSettings):
     backfill: Literal["single_run", "multi_run"] = Field(
         "single_run",
         description="`single_run` builds a range of days in one run; `multi_run` one run a day, for a distributed launcher.",
+    )
+    encryption_key: EncryptionKey | None = Field(
+        None,
+        description="Key the payloads in quarantine are sealed with: 32 random bytes in Base64 (`openssl rand -base64 32`). Without it they are kept as they came.",
+    )
+    encryption_old_key: EncryptionKey | None = Field(
+        None, description="The key before that one, for as long as something is sealed with it."
+    )
+    quarantine_budget: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Share of the records an asset takes on in a run that may go to quarantine; above it the asset fails, after it has stored everything. 1 never fails.",
+    )
+    quarantine_floor: int = Field(
+        10, ge=0, description="So many records a run may go to quarantine whatever their share is."
     )
 
     askara: AskaraSettings = Field(default_factory=AskaraSettings, exclude=True)

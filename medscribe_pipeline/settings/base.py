@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr
@@ -9,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 __all__ = [
     "PREFIX",
+    "EncryptionKey",
     "HttpSettings",
     "HttpUrlText",
     "JobSettings",
@@ -19,6 +22,7 @@ __all__ = [
 ]
 
 PREFIX = "MEDSCRIBE_"
+KEY_BYTES = 32
 
 
 def _http_url(value: str) -> str:
@@ -35,9 +39,21 @@ def _absolute_uri(value: str) -> str:
     return value.rstrip("/")
 
 
+def _encryption_key(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value().strip().translate(str.maketrans("+/", "-_"))
+    try:
+        key = base64.b64decode(text.encode(), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise ValueError("must be 32 random bytes in Base64, as `openssl rand -base64 32` makes them")
+    return SecretStr(text)
+
+
 HttpUrlText = Annotated[str, AfterValidator(_http_url)]
 SecretUrl = Annotated[SecretStr, AfterValidator(lambda url: SecretStr(_http_url(url.get_secret_value())))]
 UriText = Annotated[str, AfterValidator(_absolute_uri)]
+EncryptionKey = Annotated[SecretStr, AfterValidator(_encryption_key)]
 
 
 def model_config_for(prefix: str) -> SettingsConfigDict:

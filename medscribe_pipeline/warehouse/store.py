@@ -17,6 +17,7 @@ from medscribe_pipeline.errors import ConfigError
 from medscribe_pipeline.notes import canonical_json
 from medscribe_pipeline.warehouse.failures import translated
 from medscribe_pipeline.warehouse.locks import WORKER, FileLocks, Locks, PostgresLocks, new_worker_name
+from medscribe_pipeline.warehouse.sealing import Sealing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,12 +50,14 @@ class Warehouse:
         engine: The SQLAlchemy engine. Parameters are hidden from its errors and its log.
         account: `MEDSCRIBE_ACCOUNT`; every query of ours filters by it.
         locks: Locks shared with all other processes on this warehouse.
+        sealing: What payloads in quarantine are sealed with.
     """
 
-    def __init__(self, engine: sa.Engine, *, account: str, locks: Locks) -> None:
+    def __init__(self, engine: sa.Engine, *, account: str, locks: Locks, sealing: Sealing | None = None) -> None:
         self.engine = engine
         self.account = account
         self.locks = locks
+        self.sealing = sealing or Sealing()
 
     @classmethod
     def open(cls, settings: Settings, *, migrate: bool = True) -> Warehouse:
@@ -69,7 +72,7 @@ class Warehouse:
         locks: Locks = (
             PostgresLocks(engine) if url.get_backend_name() == "postgresql" else FileLocks(_lock_folder(url, settings))
         )
-        warehouse = cls(engine, account=settings.account, locks=locks)
+        warehouse = cls(engine, account=settings.account, locks=locks, sealing=Sealing.of(settings))
         if migrate:
             try:
                 warehouse.migrate()

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medscribe_pipeline.providers.answers import (
+    DEEPEST,
     LONGEST_DELAY_S,
     Answer,
     parse_http_date,
@@ -46,7 +47,7 @@ def test_a_readable_body_is_read(raw: bytes, expected: Any) -> None:
 
 @pytest.mark.parametrize(
     "raw",
-    [b'[{"id": 1}, {"id"', b"<html>Sign in, Testa</html>", b"[" * 5000 + b"]" * 5000, b"{} {}", b"9" * 5000 + b"NaN"],
+    [b'[{"id": 1}, {"id"', b"<html>Sign in, Testa</html>", b"[" * 5000 + b"]" * 4999, b"{} {}", b"9" * 5000 + b"NaN"],
 )
 def test_what_is_no_json_is_refused_without_quoting_it(raw: bytes) -> None:
     with pytest.raises(ValueError, match=r"^not JSON$") as caught:
@@ -54,6 +55,19 @@ def test_what_is_no_json_is_refused_without_quoting_it(raw: bytes) -> None:
 
     assert type(caught.value) is ValueError
     assert caught.value.__context__ is None
+
+
+def test_what_is_nested_beyond_reading_is_kept_as_text_and_hurts_nobody_else() -> None:
+    deep = b'{"a":' * 3000 + b'"one \\" \\\\"' + b"}" * 3000
+
+    first, second, third = parse_json(b'[{"id": 1}, ' + deep + b', {"id": "[{"}]')
+
+    assert (first, third) == ({"id": 1}, {"id": "[{"})
+    levels = 1
+    while isinstance(second, dict):
+        second, levels = second["a"], levels + 1
+    assert levels == DEEPEST
+    assert second.encode() == deep[5 * (DEEPEST - 1) : 1 - DEEPEST]
 
 
 JSON = st.recursive(
