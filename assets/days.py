@@ -17,6 +17,7 @@ from medscribe_pipeline.notes import NoteState
 from medscribe_pipeline.pipeline import finish_day
 from medscribe_pipeline.providers.build import NotesReport, build_notes, mapping_fingerprint
 from medscribe_pipeline.settings import Settings
+from medscribe_pipeline.warehouse.quarantine_budget import QuarantineBudget
 from resources import WarehouseResource, failures_told
 
 progress = logging.getLogger("medscribe_pipeline.progress")
@@ -61,12 +62,15 @@ def _notes_asset(settings: Settings) -> dg.AssetsDefinition:
     )
     def scribe_notes(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
         with failures_told():
+            budget = QuarantineBudget.of(warehouse.settings)
             for day in days_of(context):
                 progress.info("notes of %s", day)
                 report = build_notes(
                     warehouse.warehouse, warehouse.settings, day, clock=warehouse.now, run_id=context.run.run_id
                 )
+                budget.spend(records=report.looked_at, quarantined=report.newly_quarantined)
                 context.add_asset_metadata(_notes_metadata(report), partition_key=day.isoformat())
+            budget.check()
         return dg.MaterializeResult()
 
     return scribe_notes
@@ -100,11 +104,14 @@ def _documents_asset(settings: Settings) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, warehouse: WarehouseResource
     ) -> Iterator[dg.MaterializeResult[None]]:
         with failures_told():
+            budget = QuarantineBudget.of(warehouse.settings)
             for day in days_of(context):
                 progress.info("FHIR documents of %s", day)
                 report = build_day(
                     warehouse.warehouse, warehouse.settings, day, clock=warehouse.now, run_id=context.run.run_id
                 )
+                fresh = report.newly_quarantined
+                budget.spend(records=report.built + fresh, quarantined=fresh)
                 if not warehouse.settings.targets:
                     finish_day(warehouse.warehouse, warehouse.settings, day)
                 for key, count in (
@@ -118,6 +125,7 @@ def _documents_asset(settings: Settings) -> dg.AssetsDefinition:
                 context.add_asset_metadata(
                     _coverage_metadata(covered), asset_key=COMPOSITIONS, partition_key=day.isoformat()
                 )
+            budget.check()
         yield dg.MaterializeResult(asset_key=COMPOSITIONS)
         yield dg.MaterializeResult(asset_key=DOCUMENT_REFERENCES)
 

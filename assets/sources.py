@@ -11,6 +11,7 @@ from medscribe_pipeline.providers.catalogue import PROVIDERS, Provider, Stream
 from medscribe_pipeline.providers.pull import PullReport, Window
 from medscribe_pipeline.providers.sync import SyncReport, sync_stream
 from medscribe_pipeline.settings import Settings
+from medscribe_pipeline.warehouse.quarantine_budget import QuarantineBudget
 from resources import WarehouseResource, failures_told
 
 progress = logging.getLogger("medscribe_pipeline.progress")
@@ -98,6 +99,9 @@ def _source_asset(settings: Settings, provider: Provider, stream: Stream) -> dg.
                 run_id=context.run.run_id,
                 on_progress=tell,
             )
+            budget = QuarantineBudget.of(warehouse.settings)
+            budget.spend(records=report.pulled.taken_on, quarantined=report.pulled.landed.quarantined)
+            budget.check()
         return dg.MaterializeResult(metadata=_metadata(report, window))
 
     return source

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from medscribe_pipeline.errors import MedscribeError
+from medscribe_pipeline.errors import MedscribeError, place_of
 from medscribe_pipeline.fhir.documents import build_documents
 from medscribe_pipeline.fhir.options import BuildOptions
 from medscribe_pipeline.fhir.renderings import missing_forms
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import date, datetime
 
+    from medscribe_pipeline.notes import ScribeNote
     from medscribe_pipeline.settings import Settings
     from medscribe_pipeline.warehouse.store import Warehouse
 
@@ -30,6 +31,7 @@ __all__ = ["DocumentsReport", "build_day", "count_due", "mapping_version"]
 
 BATCH = 200
 STAGE = "fhir"
+UNEXPECTED = "unexpected"
 
 
 @dataclass(slots=True)
@@ -38,10 +40,12 @@ class DocumentsReport:
 
     `built` notes were new or changed; the counts of documents are of all there are; `removed` are documents of kinds
     that are not built any more, a transcript after its setting was switched off; `without` says why a note has none;
-    `left_out` counts forms of a note that could not be made, see `renderings`.
+    `left_out` counts forms of a note that could not be made, see `renderings`; `newly_quarantined` are notes that are
+    in quarantine and were not before.
     """
 
     built: int = 0
+    newly_quarantined: int = 0
     compositions: int = 0
     document_references: int = 0
     provenances: int = 0
@@ -145,12 +149,13 @@ def _build_batch(
             for resource in resources.values():
                 check(resource, options.release)
         except MedscribeError as error:
-            problems.append(_problem(warehouse, item, error, now, run_id))
+            problems.append(_problem(warehouse, item, error.code, error.field_paths, now, run_id))
+            continue
+        except Exception as error:  # noqa: BLE001  # one note that trips us must not stop the others
+            problems.append(_problem(warehouse, item, UNEXPECTED, [place_of(error)], now, run_id))
             continue
         report.left_out.update(missing_forms(resources["DocumentReference"], options))
-        healthy.append(
-            quarantine_id(warehouse.account, STAGE, item.note.provider, item.note.stream, item.note.source_id)
-        )
+        healthy.append(_quarantine_id(warehouse, item.note))
         rows.extend(
             {
                 "note_id": str(item.note.note_id),
@@ -169,7 +174,7 @@ def _build_batch(
     with warehouse.begin() as connection:
         warehouse.upsert(connection, fhir_documents, rows, not_older_by="source_seq")
         report.removed += _remove_leftovers(connection, [row["note_id"] for row in rows])
-        write_quarantine(warehouse, connection, problems)
+        report.newly_quarantined += write_quarantine(warehouse, connection, problems)
         resolve_quarantine(connection, healthy, now)
     report.built += built
 
@@ -207,20 +212,26 @@ def _nothing_to_build(item: MappedNote) -> str | None:
     return None
 
 
+def _quarantine_id(warehouse: Warehouse, note: ScribeNote) -> str:
+    """One record may have become several notes: each has a row of its own."""
+    source = note.source_id if note.kind == "note" else f"{note.source_id}\x1f{note.kind}"
+    return quarantine_id(warehouse.account, STAGE, note.provider, note.stream, source)
+
+
 def _problem(
-    warehouse: Warehouse, item: MappedNote, error: MedscribeError, now: datetime, run_id: str | None
+    warehouse: Warehouse, item: MappedNote, code: str, paths: Sequence[str], now: datetime, run_id: str | None
 ) -> dict[str, Any]:
     note = item.note
     return {
-        "id": quarantine_id(warehouse.account, STAGE, note.provider, note.stream, note.source_id),
+        "id": _quarantine_id(warehouse, note),
         "account": warehouse.account,
         "stage": STAGE,
         "provider": note.provider,
         "stream": note.stream,
         "source_id": note.source_id,
         "visit_day": item.visit_day,
-        "error_code": error.code,
-        "field_paths": list(error.field_paths),
+        "error_code": code,
+        "field_paths": list(paths),
         "payload": None,
         "payload_hash": note.version,
         "attempts": 1,

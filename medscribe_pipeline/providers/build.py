@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from pydantic import ValidationError
 
-from medscribe_pipeline.errors import MedscribeError
+from medscribe_pipeline.errors import MedscribeError, place_of
 from medscribe_pipeline.notes import content_hash
 from medscribe_pipeline.providers.catalogue import PROVIDERS
 from medscribe_pipeline.providers.headings import headings_version
-from medscribe_pipeline.providers.pull import field_paths
+from medscribe_pipeline.providers.pull import UNEXPECTED, field_paths
 from medscribe_pipeline.providers.records import Held, LandedRecord, ManifestVisit
-from medscribe_pipeline.warehouse.notes import MappedNote, write_notes
+from medscribe_pipeline.warehouse.notes import MappedNote, too_long, write_notes
 from medscribe_pipeline.warehouse.quarantine import quarantine_id, resolve_quarantine, write_quarantine
 from medscribe_pipeline.warehouse.store import in_chunks
 from medscribe_pipeline.warehouse.tables import (
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import date, datetime
 
+    from medscribe_pipeline.notes import ScribeNote
     from medscribe_pipeline.settings import Settings
     from medscribe_pipeline.warehouse.store import Warehouse
 
@@ -38,6 +39,7 @@ CODE_VERSION = "2"
 """Raise it when `to_notes` of any provider maps differently: all days are then built again, from what has landed."""
 
 BATCH = 500
+QUARANTINED = "quarantined"
 
 
 @dataclass(slots=True)
@@ -45,11 +47,13 @@ class NotesReport:
     """What became of a day's landed records. `looked_at` were new, changed or mapped by an older mapping.
 
     `landed` is the sum of `notes`, `parts` (their text is in another record), `held` and `quarantined`; `states`
-    counts all notes there are, those held for want of text included.
+    counts all notes there are, those held for want of text included. `newly_quarantined` are those of `looked_at` that
+    are in quarantine and were not before.
     """
 
     landed: int = 0
     looked_at: int = 0
+    newly_quarantined: int = 0
     notes: int = 0
     parts: int = 0
     states: Counter[str] = field(default_factory=Counter)
@@ -93,10 +97,11 @@ def build_notes(
     """
     fingerprint = mapping_fingerprint(settings)
     due = _due(warehouse, day, fingerprint)
-    for batch in in_chunks(due, BATCH):
-        _build_batch(warehouse, settings, batch, fingerprint, clock(), run_id)
+    fresh = sum(
+        _build_batch(warehouse, settings, batch, fingerprint, clock(), run_id) for batch in in_chunks(due, BATCH)
+    )
     report = _totals(warehouse, day)
-    report.looked_at = len(due)
+    report.looked_at, report.newly_quarantined = len(due), fresh
     return report
 
 
@@ -134,29 +139,22 @@ def _build_batch(
     fingerprint: str,
     now: datetime,
     run_id: str | None,
-) -> None:
-    """Reads, maps and writes one batch in one transaction, so that nothing changes under it."""
+) -> int:
+    """Reads, maps and writes one batch in one transaction, so that nothing changes under it.
+
+    Returns:
+        How many records are in quarantine now and were not before.
+    """
     with warehouse.begin() as connection:
         mapped: list[MappedNote] = []
         outcomes: list[dict[str, Any]] = []
         problems: list[dict[str, Any]] = []
         for row, record in _records(warehouse, connection, keys):
-            outcome, code = "note", None
-            try:
-                result = PROVIDERS[row.provider].to_notes(record, settings)
-            except ValidationError as error:
-                outcome, code = "quarantined", "wire_model"
-                problems.append(_problem(warehouse, row, code, field_paths(error), now, run_id))
-            except MedscribeError as error:
-                outcome, code = "quarantined", error.code
-                problems.append(_problem(warehouse, row, code, error.field_paths, now, run_id))
-            else:
-                if isinstance(result, Held):
-                    outcome, code = "part" if result.part else "held", result.code
-                else:
-                    mapped.extend(MappedNote(note, row.visit_day, row.change_seq) for note in result)
-                    if not any(note.has_text for note in result):
-                        outcome, code = "held", "empty_note"
+            made = _map(record, settings, row.provider)
+            outcome, code = made.outcome, made.code
+            mapped.extend(MappedNote(note, row.visit_day, row.change_seq) for note in made.notes)
+            if outcome == QUARANTINED:
+                problems.append(_problem(warehouse, row, code or UNEXPECTED, made.paths, now, run_id))
             outcomes.append(
                 {
                     "b_provider": row.provider,
@@ -170,13 +168,42 @@ def _build_batch(
             )
         write_notes(warehouse, connection, mapped, now)
         _write_outcomes(warehouse, connection, outcomes)
-        write_quarantine(warehouse, connection, problems)
+        fresh = write_quarantine(warehouse, connection, problems)
         open_now = {problem["id"] for problem in problems}
         resolved = [
             quarantine_id(warehouse.account, "map", row["b_provider"], row["b_stream"], row["b_source_id"])
             for row in outcomes
         ]
         resolve_quarantine(connection, [key for key in resolved if key not in open_now], now)
+    return fresh
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What one record became."""
+
+    outcome: str
+    code: str | None = None
+    notes: tuple[ScribeNote, ...] = ()
+    paths: Sequence[str] = ()
+
+
+def _map(record: LandedRecord, settings: Settings, provider: str) -> _Made:
+    """Maps one record; whatever it holds, nothing is raised."""
+    try:
+        result = PROVIDERS[provider].to_notes(record, settings)
+        if isinstance(result, Held):
+            return _Made("part" if result.part else "held", result.code)
+        if paths := sorted({path for note in result for path in too_long(note)}):
+            return _Made(QUARANTINED, "too_long", paths=paths)
+        worded = any(note.has_text for note in result)
+    except ValidationError as error:
+        return _Made(QUARANTINED, "wire_model", paths=field_paths(error))
+    except MedscribeError as error:
+        return _Made(QUARANTINED, error.code, paths=error.field_paths)
+    except Exception as error:  # noqa: BLE001  # one record that trips us must not stop the others
+        return _Made(QUARANTINED, UNEXPECTED, paths=(place_of(error),))
+    return _Made("note", notes=result) if worded else _Made("held", "empty_note", notes=result)
 
 
 def _records(
@@ -290,7 +317,7 @@ def _totals(warehouse: Warehouse, day: date) -> NotesReport:
                 report.parts += count
             elif outcome == "held":
                 report.held[code] += count
-            elif outcome == "quarantined":
+            elif outcome == QUARANTINED:
                 report.quarantined[code] += count
         states = connection.execute(
             sa.select(notes.c.state, sa.func.count())

@@ -140,6 +140,12 @@ class PullReport:
     watermark: datetime | None = None
     complete: bool = False
 
+    @property
+    def taken_on(self) -> int:
+        """Records that were news: landed, or newly in quarantine. What was known counts for nothing here."""
+        landed = self.landed
+        return landed.new + landed.changed + landed.stale + landed.quarantined
+
 
 @contextmanager
 def workers(count: int, name: str, give_up: Callable[[], None]) -> Iterator[ThreadPoolExecutor]:

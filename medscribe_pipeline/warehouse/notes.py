@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
     from medscribe_pipeline.warehouse.store import Warehouse
 
-__all__ = ["MappedNote", "read_notes", "write_notes"]
+__all__ = ["MappedNote", "read_notes", "too_long", "write_notes"]
+
+DEEPEST = 50
+"""Levels that sections may be nested; beyond it is no text that somebody wrote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,33 @@ class MappedNote:
     note: ScribeNote
     visit_day: date
     source_seq: int
+
+
+def too_long(note: ScribeNote) -> list[str]:
+    """Paths in a note that hold more than the tables take; empty if it can be stored. PostgreSQL would refuse it."""
+    visit, of = note.visit, notes.c
+    texts = {
+        "language": (of.language, note.language),
+        "template": (of.template, note.template),
+        "specialty": (of.specialty, note.specialty),
+        "visit.patient.system": (of.patient_system, visit.patient and visit.patient.system),
+        "visit.patient.value": (of.patient_id, visit.patient and visit.patient.value),
+        "visit.encounter.system": (of.encounter_system, visit.encounter and visit.encounter.system),
+        "visit.encounter.value": (of.encounter_id, visit.encounter and visit.encounter.value),
+    }
+    found = [path for path, (column, text) in texts.items() if text and len(text) > _length(column)]
+    longest, level, depth = _length(note_sections.c.key), note.sections, 0
+    while level and depth <= DEEPEST:
+        if any(len(section.key or "") > longest for section in level):
+            found.append("sections.key")
+        level = tuple(nested for section in level for nested in section.sections)
+        depth += 1
+    return [*found, "sections.sections"] if level else found
+
+
+def _length(column: sa.Column[Any]) -> int:
+    length: int = getattr(column.type, "length", None) or 0
+    return length
 
 
 def write_notes(warehouse: Warehouse, connection: sa.Connection, mapped: Sequence[MappedNote], now: datetime) -> None:
