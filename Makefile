@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 DEMO_HOME ?= $(CURDIR)/.medscribe-demo
 JOBS ?= auto
 
-.PHONY: help demo demo-again demo-fresh ui test check format docs lock clean
+.PHONY: help demo demo-again demo-fresh ui test kill-matrix check format docs lock clean
 
 help: ## Show what can be done
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ ui: $(VENV)/run.stamp ## Open the Dagster UI on the demo; Ctrl-C ends it
 
 test: $(VENV)/dev.stamp ## Run all tests
 	$(BIN)/python -m pytest -n $(JOBS)
+
+kill-matrix: $(VENV)/dev.stamp ## Print what is left of a delivery that dies, for every point and strategy
+	@$(BIN)/python -m tests.kill_matrix
 
 check: $(VENV)/dev.stamp ## Lint, types, layers, dead code, dependencies, generated docs
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ from medscribe_pipeline.cli.options import day_of
 from medscribe_pipeline.cli.output import print_json
 from medscribe_pipeline.cli.show import find_note
 from medscribe_pipeline.ehr.by_hand import Obstacle
+from medscribe_pipeline.ehr.ledger import State
 from medscribe_pipeline.ehr.listing import Count, Which, pages
 from medscribe_pipeline.errors import ConfigError
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from medscribe_pipeline.ehr.by_hand import Done
-    from medscribe_pipeline.ehr.ledger import State
     from medscribe_pipeline.ehr.listing import Standing
     from medscribe_pipeline.settings import Settings
     from medscribe_pipeline.warehouse.store import Warehouse
@@ -169,6 +169,8 @@ def _foreseen(
 def _tell(counts: Sequence[Count], obstacles: Counter[Obstacle], what: str, *, named: bool) -> None:
     if counts:
         print_counts(counts, f"To be {what}")
+        if any(each.state is State.UNKNOWN for each in counts):
+            say("What nobody knows about may have arrived: then it stays there, and nothing updates or withdraws it.")
     elif not obstacles:
         say(
             f"Nothing of these notes can be {what}. `medscribe deliveries show NOTE` tells how they stand."

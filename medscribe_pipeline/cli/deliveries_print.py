@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 from rich.table import Table
-from rich.text import Text
 
 from medscribe_pipeline.cli.deliveries_meaning import means
 from medscribe_pipeline.cli.output import REASONS, console, print_json
@@ -51,13 +50,16 @@ OBSTACLES = {
 }
 """Why nothing was done with versions that were named."""
 
-_ACTS = {
+_ACTS: dict[str, str] = {
     Act.RETRIED: "planned again",
     Act.DISCARDED: "discarded",
-    Act.DISCARDED_IN_DOUBT: "discarded, while nobody knew whether it had arrived",
+    Act.DISCARDED_IN_DOUBT: "discarded while nobody knew whether it had arrived",
     Act.RELEASED_ABSENT: "found not to be on the server",
     Act.RELEASED_THERE: "found on the server",
 }
+
+
+_TITLES = {"codes": "codes", "minded": "elements the server minds", "changed": "dropped or changed by the server"}
 
 
 def say(text: str) -> None:
@@ -187,19 +189,19 @@ def print_note(note: dict[str, Any], standings: Sequence[Standing], *, as_json: 
         say("The ledger has nothing of it yet.")
     for each in standings:
         version = "newest version" if each.newest else "older version"
-        table = Table(title=f"{each.key.target}: {version} {each.key.version[:12]}, {each.state}", title_justify="left")
-        for column in ("document", "on the server as", "ETag", "codes", "elements it minds", "dropped or changed"):
-            table.add_column(column, overflow="fold")
+        reason = f" ({each.reason})" if each.reason else ""
+        say(f"\n{each.key.target}, {version} {each.key.version[:12]}: {each.state}{reason}")
         for row in _rows(each):
-            cells = [", ".join(cell) if isinstance(cell, list) else cell for cell in row.values()]
-            table.add_row(*(Text(CONTROL.sub("\N{REPLACEMENT CHARACTER}", cell or "-")) for cell in cells))
-        console.print(table)
+            say(f"  {row['kind']}: {_place(row)}")
+            for name, title in _TITLES.items():
+                if row[name]:
+                    say(f"    {title}: {', '.join(row[name])}")
         times = {"claimed": each.claimed_at, "sent": each.sent_at, "settled": each.settled_at}
         told = [f"{name} {_time(at)}" for name, at in times.items() if at is not None]
-        say(f"Sent {each.attempts} times. {', '.join(told).capitalize() or 'Never in hand'}.")
+        say(", ".join([f"  times sent: {each.attempts}", *told]))
         for act in filter(None, map(hand_act, each.codes)):
-            say(f"By hand: {_ACTS.get(Act(act.act), act.act)} by {act.who} at {_time(act.at)}.")
-        say(means(each))
+            say(f"  by hand: {act.who} at {_time(act.at)}: {_ACTS.get(act.act, act.act)}")
+        say(f"  {means(each)}")
 
 
 def _described(standing: Standing) -> dict[str, Any]:
@@ -231,6 +233,13 @@ def _rows(standing: Standing) -> Iterator[dict[str, Any]]:
             "minded": minded,
             "changed": [code.removeprefix(_CHANGED) for code in changed],
         }
+
+
+def _place(row: dict[str, Any]) -> str:
+    if row["server_id"] is None:
+        return "not known to be on the server"
+    etag = f", {row['etag']}" if row["etag"] else ", without an ETag"
+    return f"on the server as {row['server_id']}{etag}"
 
 
 def _time(at: datetime) -> str:

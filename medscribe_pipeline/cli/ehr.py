@@ -49,7 +49,10 @@ def selftest(
         str | None, typer.Option(help="Id of an encounter of the test patient there, if it wants one.")
     ] = None,
     may_leave_two: Annotated[
-        bool, typer.Option(help="Also send again what the server may then have twice, and perhaps for ever.")
+        bool,
+        typer.Option(
+            "--may-leave-two", help="Also send again what the server may then have twice, and perhaps for ever."
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:

@@ -95,18 +95,37 @@ def _as_json(report: SelftestReport, target: EhrSettings) -> dict[str, Any]:
 
 
 def _print(report: SelftestReport, target: EhrSettings) -> None:
-    table = Table("what", "", "found", "codes", box=box.SIMPLE, title=f"Target {report.target}, run {report.run_id}")
-    for finding in report.findings:
-        codes = Text(", ".join(finding.codes))
-        table.add_row(finding.code, Text(finding.state, _STYLES[finding.state]), _told(finding), codes)
-    console.print(table)
+    console.print(_findings(report))
     for warning in report.warnings:
         _say(f"Warning: {warning}")
     if report.left:
-        left = Table("resource", "status", box=box.SIMPLE, title="What stays on the server, all of it synthetic")
-        for each in report.left:
-            left.add_row(Text(f"{each.type}/{each.server_id}"), each.status)
-        console.print(left)
+        _say("What stays on the server, all of it synthetic:")
+        console.print(_left(report))
+    _print_changes(report, target)
+    _say(f"\n{_SUMMARY.get(report.exit_code, _SUMMARY[1])} {report.requests} requests.")
+    if report.problem:
+        _say(f"It ended before its time: {report.problem}", style="bold red")
+
+
+def _findings(report: SelftestReport) -> Table:
+    table = Table(box=box.SIMPLE, title=f"Target {report.target}, run {report.run_id}")
+    # Codes are looked up in the documentation, so they are never broken.
+    for name, is_whole in (("what", True), ("so?", True), ("found", False), ("codes", False)):
+        table.add_column(name, no_wrap=is_whole)
+    for finding in report.findings:
+        codes = Text(", ".join(finding.codes))
+        table.add_row(finding.code, Text(finding.state, _STYLES[finding.state]), _told(finding), codes)
+    return table
+
+
+def _left(report: SelftestReport) -> Table:
+    table = Table("resource", "status", box=box.SIMPLE)
+    for each in report.left:
+        table.add_row(Text(f"{each.type}/{each.server_id}"), each.status)
+    return table
+
+
+def _print_changes(report: SelftestReport, target: EhrSettings) -> None:
     if lines := report.lines():
         _say(f"\nIn the file of {target.variable('capabilities')}, in place of lines of the same names:\n")
         for line in lines:
@@ -115,9 +134,6 @@ def _print(report: SelftestReport, target: EhrSettings) -> None:
         _say("\nIn the settings:\n")
         for name, value in settings.items():
             _say(f"{target.variable(name)}={value}")
-    _say(f"\n{_SUMMARY.get(report.exit_code, _SUMMARY[1])} {report.requests} requests.")
-    if report.problem:
-        _say(f"It ended before its time: {report.problem}", style="bold red")
 
 
 def _told(finding: Finding) -> Text:

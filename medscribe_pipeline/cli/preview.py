@@ -11,7 +11,16 @@ from medscribe_pipeline.cli.output import REASONS
 from medscribe_pipeline.cli.show import find_note
 from medscribe_pipeline.ehr import ledger
 from medscribe_pipeline.ehr.ledger import State
-from medscribe_pipeline.ehr.plan import hold_reason, load_facts
+from medscribe_pipeline.ehr.plan import (
+    DOCUMENTS_MISSING,
+    HELD_BY_SWITCH,
+    NOT_VALIDATED,
+    PATIENT_UNKNOWN,
+    RETRACTED_BEFORE_DELIVERY,
+    SUPERSEDED,
+    hold_reason,
+    load_facts,
+)
 from medscribe_pipeline.errors import ConfigError
 from medscribe_pipeline.fhir import BuildOptions, InvalidResource, build_documents, check
 from medscribe_pipeline.fhir.coverage import Treatment, codes_of, safe_key
@@ -20,13 +29,13 @@ from medscribe_pipeline.warehouse.notes import read_notes
 from medscribe_pipeline.warehouse.tables import notes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from medscribe_pipeline.ehr.ledger import Entry
     from medscribe_pipeline.ehr.plan import NoteFacts
     from medscribe_pipeline.notes import NoteSection, ScribeNote
-    from medscribe_pipeline.settings import Settings
+    from medscribe_pipeline.settings import EhrSettings, Settings
     from medscribe_pipeline.warehouse.store import Warehouse
 
 __all__ = ["Preview", "draw", "write_private"]
@@ -37,7 +46,11 @@ _STANDS = {
     State.CLAIMED: "Being sent at this moment.",
     State.SENT: "Being sent at this moment.",
     State.UNKNOWN: "Sent, and nobody knows yet whether it arrived.",
+    State.DISCARDED: "Discarded: somebody decided that this version is not sent.",
 }
+_SETTLED_OTHERWISE = (State.REJECTED, State.DISCARDED)
+# If the note does not say so any more, neither does the ledger after the next delivery. All else the target says.
+_TOLD_BY_THE_NOTE = (NOT_VALIDATED, PATIENT_UNKNOWN, RETRACTED_BEFORE_DELIVERY, SUPERSEDED, DOCUMENTS_MISSING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +75,16 @@ def draw(settings: Settings, warehouse: Warehouse, name: str, *, transcript: boo
         MedscribeError: It has no documents: it failed at its provider, is empty, or has no date.
     """
     options = BuildOptions.of(settings.fhir)
-    target = settings.ehr.target
     with warehouse.read() as connection:
         note_id: str = find_note(connection, warehouse.account, name).note_id
         (mapped,) = read_notes(connection, [note_id], with_transcripts=transcript or options.transcripts)
         facts = load_facts(connection, notes.c.note_id == note_id)[note_id]
-        listed = ledger.entries(connection, target, [note_id]).get(note_id, [])
+        listed = {
+            target.target: ledger.entries(connection, target.target, [note_id]).get(note_id, [])
+            for target in _targets(settings)
+        }
     note = mapped.note
-    delivery = _quarantined(note, options) or _delivery(facts, listed, enabled=settings.ehr.enabled)
+    delivery = _quarantined(note, options) or _deliveries(settings, facts, listed)
     page = preview_html(note, options, delivery=delivery, transcript=transcript)
     keys = [section.key for section in _every(note.sections)]
     unknown = {safe_key(key) for key in keys if codes_of(options.mapping, key).treatment is Treatment.UNKNOWN}
@@ -119,16 +134,31 @@ def _quarantined(note: ScribeNote, options: BuildOptions) -> str | None:
     return None
 
 
-def _delivery(note: NoteFacts, listed: Sequence[Entry], *, enabled: bool) -> str:
+def _targets(settings: Settings) -> list[EhrSettings]:
+    """Those that are delivered to; while there is none, what the ledger says of the first is shown."""
+    return list(settings.targets.values()) or [settings.ehr]
+
+
+def _deliveries(settings: Settings, note: NoteFacts, listed: Mapping[str, Sequence[Entry]]) -> str:
+    """Whether the newest version goes out; to which target, where there are several."""
+    told = {target.target: _delivery(target, note, listed[target.target]) for target in _targets(settings)}
+    return " ".join(f"{name}: {sentence}" if len(told) > 1 else sentence for name, sentence in told.items())
+
+
+def _delivery(target: EhrSettings, note: NoteFacts, listed: Sequence[Entry]) -> str:
     """Whether the newest version goes out, by the rules of the delivery and by what its ledger says."""
     own = next((entry for entry in listed if entry.key.version == note.version), None)
     if own is not None and own.state in _STANDS:
         return _STANDS[own.state]
-    others = [entry for entry in listed if entry.state in _STANDS and entry.state is not State.REJECTED]
+    others = [entry for entry in listed if entry.state in _STANDS and entry.state not in _SETTLED_OTHERWISE]
     reason = hold_reason(note, maybe_there=bool(others))
+    if reason is None and own is not None and own.state is State.HELD and own.reason not in _TOLD_BY_THE_NOTE:
+        reason = own.reason
+    if reason in (None, HELD_BY_SWITCH):
+        reason = HELD_BY_SWITCH if target.hold_all else None
     if reason is not None:
         return f"Held: {REASONS.get(reason, reason)} ({reason})."
-    return "Goes out with the next delivery." if enabled else "Could go out; no EHR is configured."
+    return "Goes out with the next delivery." if target.enabled else "Could go out; no EHR is configured."
 
 
 def _every(sections: Sequence[NoteSection]) -> Iterator[NoteSection]:

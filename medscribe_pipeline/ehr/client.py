@@ -172,15 +172,20 @@ class FhirClient:
         return Page(found, more)
 
     def read(self, kind: str, server_id: str) -> Found | None:
-        """The resource with that logical id; `None` when the server has none (any more)."""
+        """The resource with that logical id; `None` when the server has none (any more).
+
+        Raises:
+            ProviderContractError: `read`: the answer is something else, and nothing follows from it.
+            Refused, Retriable, ConfigError: As the HTTP client.
+        """
         try:
             answer = self._http.request("GET", f"{kind}/{server_id}", headers=_FRESH, repeat=True)
         except Refused as error:
             if error.status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
                 return None
             raise
-        if not isinstance(answer.body, dict):
-            raise ProviderContractError("The EHR's answer is no resource", code="read", status=answer.status)
+        if not isinstance(answer.body, dict) or answer.body.get("resourceType") != kind:
+            raise ProviderContractError("The EHR's answer is not the resource", code="read", status=answer.status)
         return Found(server_id, as_etag(answer.headers.get("etag")) or version_etag(answer.body), answer.body)
 
     def create(

@@ -148,6 +148,7 @@ def _open_lane(host: str, settings: HttpSettings, trust: ssl.SSLContext) -> http
         timeout=httpx.Timeout(settings.timeout_s),
         limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
         follow_redirects=False,
+        http2=settings.http2,
         verify=trust,
         # The environment's proxy is not asked for this machine's own servers, whatever NO_PROXY says.
         mounts={f"all://{f'[{host}]' if ':' in host else host}": None} if is_loopback(host) else {},

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from datetime import date
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsError
 
 from medscribe_pipeline.errors import ConfigError
@@ -122,9 +122,16 @@ class Settings(BaseSettings):
     def _names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if not all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name) for name in names):
             raise ValueError("must be names of letters, digits, '.', '_' and '-'")
-        if len({name.upper() for name in names}) < len(names):
-            raise ValueError("names a target twice")
+        # Variables and assets know neither case nor punctuation.
+        if len({re.sub("[^A-Z0-9]", "_", name.upper()) for name in names}) < len(names):
+            raise ValueError("names a target twice: case, '.', '_' and '-' make no difference")
         return names
+
+    @model_validator(mode="after")
+    def _own_names(self) -> Self:
+        if self.ehr.enabled and self.ehr.target in self.ehr_more_targets:
+            raise ValueError(f"{PREFIX}EHR_MORE_TARGETS and {self.ehr.variable('target')} are the same name")
+        return self
 
     @field_validator("home")
     @classmethod

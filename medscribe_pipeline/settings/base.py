@@ -87,6 +87,9 @@ class HttpSettings(BaseSettings):
     requests_per_minute: int = Field(
         0, ge=0, description="Our own ceiling on the request rate; 0 leaves it to the server's headers."
     )
+    # Off: that a server has closed an idle connection shows in HTTP/2 only when a request is lost on it, and for a
+    # write that is an unknown outcome.
+    http2: bool = Field(False, description="Speak HTTP/2 with a server that offers it over TLS.")
 
 
 class ProviderSettings(HttpSettings):

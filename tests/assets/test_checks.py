@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pytest
 
-from assets.checks import CHECKS
+from assets.checks import CHECKS, delivery_checks
 from assets.days import day_assets
+from assets.deliveries import delivery_assets
+from medscribe_pipeline.cli.runner import SyncResult, _collect
 from resources import WarehouseResource
-from tests.assets.jobs import build, run, sync
+from tests.assets.jobs import build, reported, run, sync
 from tests.synced import DAYS
 
 if TYPE_CHECKING:
@@ -20,12 +22,13 @@ NOBODY = "00000000-0000-0000-0000-000000000000"
 ORPHAN = "INSERT INTO note_sections (note_id, ordinal, text) VALUES (?, 0, 'x')"
 
 
-def audit(clinic: Clinic, instance: dg.DagsterInstance) -> dict[str, dict[str, Any]]:
+def audit(clinic: Clinic, instance: dg.DagsterInstance, *more: dg.AssetChecksDefinition) -> dict[str, dict[str, Any]]:
     """Runs the checks alone; their figures by name, with `passed`."""
-    job = dg.define_asset_job("audit", selection=dg.AssetSelection.checks(*CHECKS))
+    checks = [*CHECKS, *more]
+    job = dg.define_asset_job("audit", selection=dg.AssetSelection.checks(*checks))
     definitions = dg.Definitions(
-        assets=day_assets(clinic.settings),
-        asset_checks=CHECKS,
+        assets=[*day_assets(clinic.settings), *delivery_assets(clinic.settings)],
+        asset_checks=checks,
         jobs=[job],
         resources={"warehouse": WarehouseResource()},
     )
@@ -60,6 +63,12 @@ def test_a_healthy_warehouse_passes_with_its_figures(clinic: Clinic, instance: d
             "wrong_days": "none",
         },
         "known_section_keys": {"passed": True, "keys_unknown": 0, "keys": "none"},
+        "documents_may_leave": {
+            "passed": True,
+            "identifier_shared": 0,
+            "identifier_foreign": 0,
+            "unreviewed_as_final": 0,
+        },
     }
 
 
@@ -185,6 +194,54 @@ def test_a_failed_check_does_not_stop_the_build(clinic: Clinic, instance: dg.Dag
         "no_orphans": False,
         "landed_is_accounted_for": True,
         "known_section_keys": True,
+        "documents_may_leave": True,
+        "every_note_is_accounted_for": True,
+        "stored_as_sent": True,
+    }
+
+
+def test_a_document_that_must_not_leave_stops_the_delivery_and_nothing_else(
+    clinic: Clinic, instance: dg.DagsterInstance
+) -> None:
+    first = DAYS[0].isoformat()
+    drafts = "SELECT note_id FROM notes WHERE state = 'draft' AND visit_day = ?"
+    final = "UPDATE fhir_documents SET resource = json_set(resource, '$.docStatus', 'final')"
+    clinic.change(f"{final} WHERE kind = 'DocumentReference' AND note_id IN ({drafts})", first)
+    drafted = len(clinic.rows(drafts, first))
+    clinic.change("DELETE FROM deliveries WHERE visit_day = ?", first)
+
+    result = run(instance, "build_days", partition_key=first)
+
+    collected = SyncResult()
+    _collect(result, collected)
+    evaluations = {each.check_name: each for each in result.get_asset_check_evaluations()}
+    assert not result.success
+    assert {name for name, _ in reported(result)} == {
+        "scribe_notes",
+        "fhir_compositions",
+        "fhir_document_references",
+    }
+    assert clinic.value("SELECT count(*) FROM deliveries WHERE visit_day = ?", first) == 0
+    assert evaluations["documents_may_leave"].metadata["unreviewed_as_final"].value == drafted > 0
+    assert [(each.step, each.code, each.exit_code) for each in collected.failures] == [
+        ("documents_may_leave", "check_failed", 1)
+    ]
+
+
+def test_a_note_the_ledger_says_nothing_of_is_missed_on_its_day(clinic: Clinic, instance: dg.DagsterInstance) -> None:
+    note = clinic.value("SELECT min(note_id) FROM deliveries")
+    day = clinic.value("SELECT visit_day FROM notes WHERE note_id = ?", note)
+    notes = clinic.value("SELECT count(DISTINCT note_id) FROM fhir_documents")
+    clinic.change("DELETE FROM deliveries WHERE note_id = ?", note)
+
+    found = audit(clinic, instance, *delivery_checks(clinic.settings))
+
+    assert found["every_note_is_accounted_for"] == {
+        "passed": False,
+        "days": len(DAYS),
+        "notes": notes,
+        "missing": 1,
+        "wrong_days": day,
     }
 
 

@@ -42,6 +42,7 @@ DOCUMENT_FACTS = {
 COMPOSITION_FACTS = DOCUMENT_FACTS | {"keys_seen", "keys_mapped", "keys_unknown", "coverage"}
 DELIVERY_FACTS = {
     "dagster/row_count",
+    "target",
     "delivered",
     "already_delivered",
     "planned",
@@ -51,7 +52,13 @@ DELIVERY_FACTS = {
     "rejected",
     "rejected_why",
     "unknown",
+    "unknown_why",
+    "discarded",
+    "left_for_next_run",
     "requests",
+    "read_back",
+    "changed",
+    "run",
 }
 LATENCY = {"latency_median_s", "latency_p95_s"}
 

@@ -85,7 +85,7 @@ def own_prefix(settings: type[BaseSettings]) -> str:
 
 def test_every_setting_is_there_exactly_once() -> None:
     rows = re.findall(
-        r"^\| `(MEDSCRIBE_[A-Z_<>]+)` \|", (generate.FOLDER / "configuration.md").read_text(), re.MULTILINE
+        r"^\| `(MEDSCRIBE_[A-Z0-9_<>]+)` \|", (generate.FOLDER / "configuration.md").read_text(), re.MULTILINE
     )
     expanded = [
         row.replace(placeholder, name)

@@ -39,7 +39,6 @@ class FhirServer:
         self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         self.port = int(self._process.stdout.readline())
-        self.url = f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
         return self
@@ -71,26 +70,24 @@ class FhirServer:
             delay_s: How long it takes for each request.
         """
         body = {"abilities": asdict(abilities), "faults": asdict(faults), "seed": list(seed), "delay_s": delay_s}
-        number = self.control("POST", "", body)["endpoint"]
-        return Endpoint(self, number)
-
-    def control(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
-        """Talks to the server about itself."""
-        with closing(HTTPConnection("127.0.0.1", self.port, timeout=10)) as connection:
-            connection.request(method, f"/control{path}", json.dumps(body))
-            told: dict[str, Any] = json.load(connection.getresponse())
-        return told
+        return Endpoint(self.port, _control(self.port, "POST", "", body)["endpoint"], self.ledger)
 
 
 class Endpoint:
-    """One FHIR base URL."""
+    """One FHIR base URL, also as seen from another process.
 
-    def __init__(self, server: FhirServer, number: int) -> None:
-        self._server = server
+    Args:
+        port: Where the server listens.
+        number: Which of its endpoints this is.
+        ledger: The file of its ledger.
+    """
+
+    def __init__(self, port: int, number: int, ledger: Path) -> None:
+        self.port = port
         self.number = number
-        self.ledger = server.ledger
-        self.base_url = f"{server.url}/{number}/fhir"
-        self.token_url = f"{server.url}/{number}/token"
+        self.ledger = ledger
+        self.base_url = f"http://127.0.0.1:{port}/{number}/fhir"
+        self.token_url = f"http://127.0.0.1:{port}/{number}/token"
 
     def mend(self) -> None:
         """From now on nothing goes wrong."""
@@ -98,16 +95,19 @@ class Endpoint:
 
     def set_faults(self, faults: Faults) -> None:
         """From now on other things go wrong."""
-        self._server.control("PUT", f"/{self.number}", {"faults": asdict(faults)})
+        _control(self.port, "PUT", f"/{self.number}", {"faults": asdict(faults)})
 
     def told(self) -> dict[str, Any]:
-        """`busy`: requests being worked on. `seen`: how many came. `happened`: faults, since they were set."""
-        return self._server.control("GET", f"/{self.number}")
+        """`requests`: how many came. `working`: those not answered yet. `seen`: by kind. `happened`: faults."""
+        return _control(self.port, "GET", f"/{self.number}")
 
-    def wait_until_idle(self) -> None:
-        """Waits until what is slow has happened too."""
+    def wait_until_done(self) -> None:
+        """Waits until every request that has come so far has happened, however slow; others may come meanwhile."""
+        # What was sent just now may not have been read yet.
+        time.sleep(0.02)
+        last = self.told()["requests"]
         for _ in range(500):
-            if not self.told()["busy"]:
+            if all(number > last for number in self.told()["working"]):
                 return
             time.sleep(0.02)
         raise TimeoutError("the FHIR server does not come to rest")
@@ -115,3 +115,11 @@ class Endpoint:
     def written(self) -> list[Written]:
         """Everything it accepted, oldest first."""
         return read_ledger(self.ledger, self.number)
+
+
+def _control(port: int, method: str, path: str, body: Any = None) -> dict[str, Any]:
+    """Talks to the server about itself."""
+    with closing(HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+        connection.request(method, f"/control{path}", json.dumps(body))
+        told: dict[str, Any] = json.load(connection.getresponse())
+    return told

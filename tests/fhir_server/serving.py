@@ -54,23 +54,31 @@ class Place:
         self.schedule = Schedule(faults)
         self.seen: Counter[str] = Counter()
         self.token = 0
-        self.busy = 0
+        self.requests = 0
+        self.working: set[int] = set()
         self._lock = threading.Lock()
-        self._requests = 0
 
     @contextlib.contextmanager
     def request(self, method: str, path: str) -> Iterator[tuple[int, Mishap | None]]:
         """Counts a request while it is worked on; yields its number and what goes wrong with it."""
         with self._lock:
-            self._requests += 1
-            self.busy += 1
+            self.requests += 1
+            number = self.requests
+            self.working.add(number)
             self.seen[f"{method} {path.partition('/')[0]}".rstrip()] += 1
-            number, mishap = self._requests, self.schedule.next(writes=method != "GET")
+            mishap = self.schedule.next(writes=method != "GET")
         try:
             yield number, mishap
         finally:
             with self._lock:
-                self.busy -= 1
+                self.working.discard(number)
+
+    def told(self) -> dict[str, Any]:
+        """What a test may know; see `Endpoint.told`."""
+        with self._lock:
+            happened = dict(self.schedule.happened)
+            working = sorted(self.working)
+            return {"requests": self.requests, "working": working, "seen": dict(self.seen), "happened": happened}
 
     def new_token(self) -> str:
         """The token that is valid from now on."""
@@ -105,7 +113,12 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing is printed."""
 
     def _serve(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        length = int(self.headers.get("Content-Length", 0))
+        body = self.rfile.read(length)
+        if len(body) < length:
+            # The client died while it sent this.
+            self._cut()
+            return
         url = urlsplit(self.path)
         first, _, rest = url.path.lstrip("/").partition("/")
         # A client that is gone when a late answer comes is none of our trouble.
@@ -289,7 +302,7 @@ class _Server(ThreadingHTTPServer):
         place = self.places[int(path)]
         if method == "PUT":
             place.schedule = Schedule(Faults(**body["faults"]))
-        return Answer(200, {"busy": place.busy, "seen": place.seen, "happened": place.schedule.happened})
+        return Answer(200, place.told())
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is expected; anything else is told, and the tests that see it fail."""

@@ -173,7 +173,7 @@ def test_faults_that_leave_the_client_without_an_answer(server: FhirServer, faul
     with httpx.Client(timeout=0.1) as client, pytest.raises(httpx.TransportError):
         create(client, at, document())
 
-    at.wait_until_idle()
+    at.wait_until_done()
     assert len(at.written()) == written
 
 

@@ -12,6 +12,7 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
 
+from medscribe_pipeline.settings import EhrSettings
 from tests.synced import DAGSTER_ON_PYDANTIC
 
 if TYPE_CHECKING:
@@ -190,6 +191,28 @@ def test_jobs_hold_the_right_assets(define: Callable[..., dg.Definitions]) -> No
     assert definitions.resolve_job_def("sync").executor_def.name == "in_process"
 
 
+def test_each_target_has_its_own_asset_pool_and_checks(define: Callable[..., dg.Definitions]) -> None:
+    store = EhrSettings(base_url="https://store.example.org/fhir", target="fhir-store")
+
+    definitions = define(ehr=EHR, more_targets=(store,))
+
+    own, further = "ehr_deliveries", "ehr_deliveries_fhir_store"
+    dg.Definitions.validate_loadable(definitions)
+    found = specs(definitions)
+    assert sorted(found) == sorted([*DAY_STAGES, own, further])
+    for name in (own, further):
+        assert {dep.asset_key.to_user_string() for dep in found[name].deps} == set(DAY_STAGES[1:])
+        assert found[name].group_name == "ehr"
+    nodes = {node.name: node for node in definitions.resolve_job_def("build_days").all_node_defs}
+    pools = {name: node.pool for name, node in nodes.items() if isinstance(node, dg.OpDefinition) and node.pool}
+    assert pools == {own: "ehr.ehr", further: "ehr.fhir-store"}
+    layer = definitions.resolve_job_def("build_days").asset_layer
+    checks = {(key.asset_key.to_user_string(), key.name) for key in layer.asset_graph.asset_check_keys}
+    assert {check for check in checks if check[0].startswith(own)} == {
+        (name, check) for name in (own, further) for check in ("stored_as_sent", "every_note_is_accounted_for")
+    }
+
+
 def test_checks_run_with_the_build(define: Callable[..., dg.Definitions]) -> None:
     definitions = define()
 
@@ -200,6 +223,7 @@ def test_checks_run_with_the_build(define: Callable[..., dg.Definitions]) -> Non
         ("scribe_notes", "no_orphans"),
         ("scribe_notes", "landed_is_accounted_for"),
         ("fhir_compositions", "known_section_keys"),
+        ("fhir_document_references", "documents_may_leave"),
     }
 
 

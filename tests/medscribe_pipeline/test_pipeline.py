@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 
-from medscribe_pipeline.fhir.build import build_day
-from medscribe_pipeline.pipeline import due_days, fingerprint, finish_day
-from medscribe_pipeline.providers.build import build_notes
+from medscribe_pipeline.ehr.waiting import make_due
+from medscribe_pipeline.fhir.build import build_day, mapping_version
+from medscribe_pipeline.notes import content_hash
+from medscribe_pipeline.pipeline import due_days, fingerprint, finish_day, newest_change, wake_held_notes
+from medscribe_pipeline.providers.build import build_notes, mapping_fingerprint
 from medscribe_pipeline.settings import EhrSettings, FhirSettings
 from medscribe_pipeline.warehouse.days import DayRule
-from medscribe_pipeline.warehouse.tables import deliveries
-from tests.databases import NOW, TODAY, dump, landing_for, record
+from medscribe_pipeline.warehouse.tables import deliveries, ehr_references, notes
+from tests.databases import NOW, TODAY, dump, landing_for, record, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from medscribe_pipeline.settings import Settings
     from medscribe_pipeline.warehouse.store import Warehouse
@@ -146,6 +149,64 @@ def test_the_target_counts_by_its_name_not_its_url(settings: Settings) -> None:
     assert len({one, other, fingerprint(settings)}) == 3
 
 
+def test_a_plain_target_counts_by_its_name_alone(settings: Settings) -> None:
+    """So that nothing is built again for a release that only knows more kinds of targets."""
+    plain = settings.model_copy(update={"ehr": EhrSettings(base_url="https://ehr.example/fhir", connections=2)})
+
+    parts = [mapping_fingerprint(plain), mapping_version(plain), "ehr"]
+    assert fingerprint(plain) == content_hash(parts)[:16]
+
+
+def test_what_decides_about_notes_makes_every_day_due_and_how_much_is_sent_does_not(
+    settings: Settings, tmp_path: Path
+) -> None:
+    file = tmp_path / "capabilities.toml"
+
+    def with_ehr(*more: EhrSettings, **changes: Any) -> str:
+        ehr = EhrSettings(base_url="https://ehr.example/fhir", **changes)
+        return fingerprint(settings.model_copy(update={"ehr": ehr, "more_targets": more}))
+
+    def written(text: str) -> str:
+        file.write_text(text)
+        return with_ehr(capabilities=file)
+
+    store = EhrSettings(base_url="https://store.example/fhir", target="store")
+    other = EhrSettings(base_url="https://store.example/fhir", target="archive")
+    decisive = [
+        with_ehr(),
+        with_ehr(capabilities=file),
+        written("search = false"),
+        written("search = true"),
+        with_ehr(kind="epic"),
+        with_ehr(kind="hapi"),
+        with_ehr(hold_all=True),
+        with_ehr(encounter_by_time=True),
+        with_ehr(store),
+        with_ehr(store, other),
+    ]
+    assert len(set(decisive)) == len(decisive)
+    assert with_ehr(documents_per_run=9, bytes_per_run=9, read_back_share=1, token="t") == with_ehr()
+    assert with_ehr(other, store) == with_ehr(store, other)
+
+
+def put(house: House, state: str, **facts: Any) -> None:
+    """A row of the ledger."""
+    row: dict[str, Any] = {"target": "ehr", "note_id": "n", "kind": "Composition", "version": "v", "account": "default"}
+    row |= {"visit_day": TODAY, "source_seq": 1, "state": state, "attempts": 0, **facts}
+    with house.warehouse.begin() as connection:
+        connection.execute(sa.insert(deliveries).values(row))
+
+
+def with_targets(house: House, *names: str) -> House:
+    """The house with a built day, delivering to targets of these names."""
+    made = [EhrSettings(base_url="https://ehr.example/fhir", target=name) for name in names]
+    house.settings = house.settings.model_copy(update={"ehr": made[0], "more_targets": tuple(made[1:])})
+    house.land(1)
+    house.map()
+    house.build()
+    return house
+
+
 @pytest.mark.parametrize(
     ("state", "done"),
     [
@@ -156,29 +217,116 @@ def test_the_target_counts_by_its_name_not_its_url(settings: Settings) -> None:
         ("delivered", True),
         ("rejected", True),
         ("held", True),
+        ("discarded", True),
     ],
 )
 def test_a_day_is_not_done_before_the_ehr_has_answered(house: House, state: str, done: bool) -> None:
-    house.settings = house.settings.model_copy(update={"ehr": EhrSettings(base_url="https://ehr.example/fhir")})
-    house.land(1)
-    house.map()
-    house.build()
-    row = {
-        "target": "ehr",
-        "note_id": "n",
-        "kind": "Composition",
-        "version": "v",
-        "account": "default",
-        "visit_day": TODAY,
-        "source_seq": 1,
-        "state": state,
-        "attempts": 0,
-    }
-    with house.warehouse.begin() as connection:
-        connection.execute(sa.insert(deliveries).values(row))
+    with_targets(house, "ehr")
+    put(house, state)
 
     assert house.finish() is done
     assert house.due() == ([] if done else [TODAY])
+
+
+@pytest.mark.parametrize("reason", ["lookup_failed", "timeout", None])
+def test_what_another_run_can_find_out_keeps_the_day_due(house: House, reason: str | None) -> None:
+    with_targets(house, "ehr")
+    put(house, "unknown", reason=reason)
+
+    assert not house.finish()
+
+
+def test_what_only_a_person_can_find_out_lets_the_day_rest_with_what_waits_behind_it(house: House) -> None:
+    with_targets(house, "ehr")
+    put(house, "unknown", reason="cannot_be_asked")
+    put(house, "planned", version="v2")
+
+    assert house.finish()
+
+    put(house, "planned", note_id="another")
+    house.settings = house.settings.model_copy(update={"timezone": "Europe/Paris"})
+    house.map()
+    house.build()
+    assert not house.finish()
+
+
+def test_the_same_note_in_doubt_elsewhere_is_no_excuse(house: House) -> None:
+    with_targets(house, "ehr", "store")
+    put(house, "unknown", reason="cannot_be_asked")
+    put(house, "planned", target="store")
+
+    assert not finish_day(house.warehouse, house.settings, TODAY, target="ehr")
+    assert not finish_day(house.warehouse, house.settings, TODAY, target="store")
+
+
+def test_with_several_targets_a_day_is_done_when_each_has_gone_through_it(house: House) -> None:
+    with_targets(house, "ehr", "store")
+
+    def finish(target: str) -> bool:
+        return finish_day(house.warehouse, house.settings, TODAY, target=target)
+
+    assert (finish("ehr"), finish("ehr"), house.due()) == (False, False, [TODAY])
+    assert (finish("store"), house.due()) == (True, [])
+
+    house.land(1)
+    house.map()
+    house.build()
+    assert (finish("store"), house.due()) == (False, [TODAY])
+    assert (finish("ehr"), house.due()) == (True, [])
+
+
+def test_a_target_that_is_new_has_to_go_through_every_day_and_one_that_is_gone_has_not(house: House) -> None:
+    with_targets(house, "ehr")
+    assert house.finish()
+    both = (EhrSettings(base_url="https://store.example/fhir", target="store"),)
+
+    house.settings = house.settings.model_copy(update={"more_targets": both})
+    assert house.due() == [TODAY]
+    assert not finish_day(house.warehouse, house.settings, TODAY, target="store")
+
+    house.settings = house.settings.model_copy(update={"more_targets": ()})
+    assert house.due() == []
+
+
+def test_what_changes_while_a_target_goes_through_a_day_keeps_it_due(house: House) -> None:
+    with_targets(house, "ehr")
+    seen = newest_change(house.warehouse, TODAY)
+    with house.warehouse.begin() as connection:
+        make_due(house.warehouse, connection, [TODAY])
+
+    assert not finish_day(house.warehouse, house.settings, TODAY, target="ehr", seen=seen)
+    assert house.due() == [TODAY]
+    assert finish_day(house.warehouse, house.settings, TODAY, target="ehr", seen=newest_change(house.warehouse, TODAY))
+
+
+def test_a_note_held_for_its_patient_is_woken_on_the_target_where_it_waits(house: House) -> None:
+    with_targets(house, "ehr", "store")
+    note_id = str(rows_of(house.warehouse, notes)[0]["note_id"])
+    with house.warehouse.begin() as connection:
+        connection.execute(sa.update(notes).values(patient_system="urn:clinic", patient_id="p1"))
+        connection.execute(
+            sa.insert(ehr_references).values(
+                account="default",
+                target="store",
+                kind="Patient",
+                system="urn:clinic",
+                value="p1",
+                state="missing",
+                origin="search",
+                looked_at=NOW,
+            )
+        )
+    put(house, "delivered", note_id=note_id)
+    put(house, "held", note_id=note_id, target="store", reason="patient_missing")
+    for target in ("ehr", "store"):
+        finish_day(house.warehouse, house.settings, TODAY, target=target)
+
+    due = []
+    for minutes in (1, 20):
+        wake_held_notes(house.warehouse, house.settings, now=NOW + timedelta(minutes=minutes))
+        due.append(house.due())
+
+    assert due == [[], [TODAY]]
 
 
 @pytest.mark.parametrize(

@@ -365,6 +365,7 @@ def test_any_value_is_taken_or_refused_with_the_name_of_its_variable(
         ("MEDSCRIBE_FHIR_RENDERINGS", "pdf", "MEDSCRIBE_FHIR_RENDERINGS: must be JSON"),
         ("MEDSCRIBE_EHR_MORE_TARGETS", '["a b"]', "MEDSCRIBE_EHR_MORE_TARGETS: must be names of letters"),
         ("MEDSCRIBE_EHR_MORE_TARGETS", '["a", "A"]', "MEDSCRIBE_EHR_MORE_TARGETS: names a target twice"),
+        ("MEDSCRIBE_EHR_MORE_TARGETS", '["a-b", "a.b"]', "MEDSCRIBE_EHR_MORE_TARGETS: names a target twice"),
     ],
 )
 def test_a_wrong_list_names_its_variable(
@@ -392,4 +393,14 @@ def test_further_targets_have_variables_of_their_own(clean_environment: Path, mo
     }
     monkeypatch.setenv("MEDSCRIBE_EHR_STORE_1_KIND", "abacus")
     with pytest.raises(ConfigError, match="MEDSCRIBE_EHR_STORE_1_KIND: "):
+        Settings.load()
+
+
+def test_two_targets_have_two_names(clean_environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert clean_environment
+    monkeypatch.setenv("MEDSCRIBE_EHR_MORE_TARGETS", '["ehr"]')
+    assert Settings.load().targets == {}
+    monkeypatch.setenv("MEDSCRIBE_EHR_BASE_URL", "https://ehr.example/fhir")
+
+    with pytest.raises(ConfigError, match="MEDSCRIBE_EHR_TARGET are the same name"):
         Settings.load()

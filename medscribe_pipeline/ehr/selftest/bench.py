@@ -130,7 +130,7 @@ class Bench:
             found = strategy.look_up(version.key, version.resources, standing)
             self.keep(specimen, version, found.copies)
             if found.state in (State.DELIVERED, State.REJECTED):
-                verdict = replace(found, codes=(*verdict.codes, *found.codes))
+                verdict = replace(found, codes=tuple(dict.fromkeys((*verdict.codes, *found.codes, "looked_up"))))
             elif found.state is State.UNKNOWN:
                 self.warnings.append("An answer is missing: one more synthetic document may be there than is listed.")
         if verdict.error is not None and _ends(verdict.error):

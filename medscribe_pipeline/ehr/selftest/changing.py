@@ -8,6 +8,7 @@ from medscribe_pipeline.ehr.fitting import Unfit
 from medscribe_pipeline.ehr.ledger import DOCUMENT_REFERENCE, Copy, State
 from medscribe_pipeline.ehr.selftest.bench import ENTERED_IN_ERROR, UNKNOWN, documents_of
 from medscribe_pipeline.ehr.selftest.specimen import RETRACTED, Version
+from medscribe_pipeline.ehr.strategies.parcel import REPLACED_WAS_CHANGED, SUPERSEDING_REFUSED
 from medscribe_pipeline.ehr.strategies.steps import replaces_in_place
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["be_atomic", "guard", "update", "withdraw"]
 
 _CONTESTED = frozenset({"409", "412"})
-_NOT_SUPERSEDED = frozenset({"superseding_refused", "replaced_was_changed"})
+_NOT_SUPERSEDED = frozenset({SUPERSEDING_REFUSED, REPLACED_WAS_CHANGED})
 
 
 def update(bench: Bench) -> None:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import orjson
 
 from medscribe_pipeline.ehr.client import EntryOutcome, outcome_codes, provably_unsent
+from medscribe_pipeline.ehr.strategies.parcel import accounted_for
 from medscribe_pipeline.ehr.strategies.rounds import Rounds
 from medscribe_pipeline.ehr.strategies.steps import PROVENANCE, entry
 from medscribe_pipeline.errors import MedscribeError
-from medscribe_pipeline.providers.http import Refused, Unsettled
+from medscribe_pipeline.providers.http import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -82,8 +83,4 @@ class BatchStrategy(Rounds):
         except MedscribeError as error:
             return [error for _ in entries]
         self._checkpoint("response")
-        if len(outcomes) != len(entries):
-            # Which entry is missing, nobody can say, and an id given to the wrong note would be worse than none.
-            short = Unsettled("The answer does not account for every entry.", code="answer_incomplete")
-            return [short for _ in entries]
-        return list(outcomes)
+        return [*accounted_for(outcomes, len(entries))]

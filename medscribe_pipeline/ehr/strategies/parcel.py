@@ -7,6 +7,7 @@ or nothing, so there a refusal of one says that the others did not happen either
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -18,12 +19,15 @@ from medscribe_pipeline.errors import Retriable
 from medscribe_pipeline.providers.http import Refused, Unsettled
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from medscribe_pipeline.ehr.client import EntryOutcome
     from medscribe_pipeline.ehr.sending import Shipment
     from medscribe_pipeline.ehr.strategies.steps import Step
     from medscribe_pipeline.errors import MedscribeError
 
 __all__ = [
+    "ANSWER_MIXED_UP",
     "DONE",
     "NEWER_IN_EHR",
     "OTHER_VERSION_IN_EHR",
@@ -32,6 +36,7 @@ __all__ = [
     "SUPERSEDING_REFUSED",
     "VERSION_UNKNOWN",
     "Parcel",
+    "accounted_for",
     "fate_of_error",
     "fate_of_status",
     "put_off",
@@ -44,6 +49,8 @@ OTHER_VERSION_IN_EHR = "other_version_in_ehr"
 REFUSED = "refused"
 TOO_LARGE = "too_large"
 VERSION_UNKNOWN = "version_unknown"
+# Why nobody can say.
+ANSWER_MIXED_UP = "answer_mixed_up"
 # What else there is to say of one that arrived.
 REPLACED_WAS_CHANGED = "replaced_was_changed"
 SUPERSEDING_REFUSED = "superseding_refused"
@@ -114,6 +121,21 @@ class Parcel:
         codes += [code for fate in self.fates.values() for code in fate.codes]
         decisive = fates[0] if fates else Verdict(State.PLANNED, error=self.error)
         return replace(decisive, copies=copies, codes=_unique(codes), seconds=seconds)
+
+
+def accounted_for(outcomes: Sequence[EntryOutcome], count: int) -> list[EntryOutcome | MedscribeError]:
+    """The outcomes of the `count` entries of a Bundle, as far as the server can be believed to tell them apart.
+
+    Which of the entries is missing from an answer, or whose a place is that it names twice, nobody can say; and an id
+    given to the wrong note would be worse than none.
+    """
+    if len(outcomes) != count:
+        short = Unsettled("The answer does not account for every entry.", code="answer_incomplete")
+        return [short] * count
+    done = [each for each in outcomes if each.id is not None and each.status in DONE]
+    places: Counter[tuple[str | None, str | None]] = Counter((each.type, each.id) for each in done)
+    mixed = Unsettled("The answer names one place for several entries.", code=ANSWER_MIXED_UP)
+    return [mixed if places[each.type, each.id] > 1 else each for each in outcomes]
 
 
 def fate_of_error(error: MedscribeError) -> Verdict:

@@ -20,6 +20,7 @@ from medscribe_pipeline.ehr.outcomes import same_etag
 from medscribe_pipeline.ehr.sending import CANNOT_BE_ASKED, CHANGED_IN_EHR, LOOKUP_FAILED, SEVERAL_MATCHES, Verdict
 from medscribe_pipeline.ehr.strategies.looking import is_left_behind, look_up, seek
 from medscribe_pipeline.ehr.strategies.parcel import (
+    ANSWER_MIXED_UP,
     DONE,
     NEWER_IN_EHR,
     OTHER_VERSION_IN_EHR,
@@ -223,7 +224,7 @@ class Rounds(ABC):
         elsewhere = step.method == "PUT" and outcome.id not in (None, step.server_id)
         if elsewhere or outcome.type not in (None, step.type):
             # The answer is about something else; whose it is, nobody can say.
-            parcel.fail(step.kind, Verdict(State.UNKNOWN, "answer_mixed_up", codes=codes))
+            parcel.fail(step.kind, Verdict(State.UNKNOWN, ANSWER_MIXED_UP, codes=codes))
         elif step.method == "PUT":
             parcel.finish(step.kind, Copy(step.server_id, outcome.etag, codes))
         elif outcome.id is None:

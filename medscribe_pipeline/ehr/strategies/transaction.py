@@ -6,10 +6,11 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, ClassVar
 
 from medscribe_pipeline.ehr.client import EntryOutcome, outcome_codes
+from medscribe_pipeline.ehr.strategies.parcel import accounted_for
 from medscribe_pipeline.ehr.strategies.rounds import Rounds
 from medscribe_pipeline.ehr.strategies.steps import PROVENANCE, entry, full_url
 from medscribe_pipeline.errors import MedscribeError
-from medscribe_pipeline.providers.http import CredentialsError, Refused, Unsettled
+from medscribe_pipeline.providers.http import CredentialsError, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +68,4 @@ class TransactionStrategy(Rounds):
         except MedscribeError as error:
             return [error for _ in steps]
         self._checkpoint("response")
-        if len(outcomes) != len(steps):
-            short = Unsettled("The answer does not account for every entry.", code="answer_incomplete")
-            return [short for _ in steps]
-        return list(outcomes)
+        return [*accounted_for(outcomes, len(steps))]

@@ -1,4 +1,4 @@
-"""`medscribe ehr jwks`: what is published, and nothing else."""
+"""`medscribe ehr jwks` and `medscribe ehr selftest`: what is printed, and nothing else."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 from joserfc.jwk import ECKey, RSAKey
 
+from medscribe_pipeline.sandbox import Sandbox
+from tests.medscribe_pipeline.ehr.odd_ehr import OddEhr
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.medscribe_pipeline.cli.conftest import Ran
@@ -88,3 +91,97 @@ def test_a_key_open_to_others_is_not_read(
     assert (ran.code, ran.out) == (2, "")
     assert "chmod 600" in ran.err
     assert "MEDSCRIBE_EHR_PRIVATE_KEY_FILE" in ran.err
+
+
+PATIENT = "urn:example:patients|synthetic-test-patient"
+
+
+@pytest.fixture
+def odd(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OddEhr]:
+    """A server that is the target."""
+    assert home
+    server = OddEhr()
+    monkeypatch.setenv("MEDSCRIBE_EHR_BASE_URL", server.base_url)
+    monkeypatch.setenv("MEDSCRIBE_EHR_RECONCILE_AFTER_S", "0")
+    yield server
+    server.close()
+
+
+def test_a_good_target_is_exit_code_0_and_what_stays_is_named(odd: OddEhr, medscribe: Callable[..., Ran]) -> None:
+    ran = medscribe("ehr", "selftest", "--patient", PATIENT)
+
+    assert ran.code == 0
+    assert "What deliveries rely on holds." in ran.words
+    assert "conditional_create_holds ok" in ran.words
+    for each in odd.newest("Composition"):
+        assert f"Composition/{each['id']} entered-in-error" in ran.words
+    assert "synthetic-test-patient" not in ran.out + ran.err
+
+
+def test_the_same_as_json(odd: OddEhr, medscribe: Callable[..., Ran]) -> None:
+    ran = medscribe("ehr", "selftest", "--patient", PATIENT, "--json")
+
+    assert (ran.code, ran.json["exit_code"], ran.json["problem"]) == (0, 0, None)
+    assert ran.json["requests"] == len(odd.seen)
+    assert {each["state"] for each in ran.json["findings"]} == {"ok"}
+    assert {each["status"] for each in ran.json["left"]} == {"entered-in-error"}
+    assert (ran.json["capabilities_file"], ran.json["settings"]) == ([], {})
+    assert "synthetic-test-patient" not in ran.out + ran.err
+
+
+def test_a_bad_target_is_exit_code_2_and_the_lines_for_the_file_are_printed(
+    odd: OddEhr, medscribe: Callable[..., Ran]
+) -> None:
+    odd.does.conditional = False
+
+    ran = medscribe("ehr", "selftest", "--patient", PATIENT)
+
+    assert ran.code == 2
+    assert "MEDSCRIBE_EHR_CAPABILITIES" in ran.words
+    assert "conditional_create = false  # conditional_create_holds\n" in ran.out
+    assert 'strategy = "unconditional"' in ran.out
+
+
+def test_the_endpoint_of_the_sandbox_is_tried_with_its_token(
+    home: Path, medscribe: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert home
+    with Sandbox() as sandbox:
+        for name, value in sandbox.environment().items():
+            monkeypatch.setenv(name, value)
+        ran = medscribe("ehr", "selftest", "--json")
+
+    assert ran.code == 0
+    assert any("synthetic patient" in each for each in ran.json["warnings"])
+
+
+def test_a_target_that_is_not_there_is_exit_code_3(
+    home: Path, medscribe: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert home
+    monkeypatch.setenv("MEDSCRIBE_EHR_BASE_URL", "http://127.0.0.1:9/fhir")
+    monkeypatch.setenv("MEDSCRIBE_EHR_MAX_ATTEMPTS", "1")
+
+    ran = medscribe("ehr", "selftest", "--patient", PATIENT)
+
+    assert (ran.code, ran.out) == (3, "")
+    assert "code=unreachable" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--patient", "synthetic-test-patient"), "SYSTEM|VALUE"),
+        (("--patient", PATIENT, "--patient-id", "p1"), "not by both"),
+        (("--patient-id", "p/1"), "no logical id"),
+        (("--target", "absent"), "known are: ehr"),
+    ],
+)
+def test_what_is_typed_wrong_is_exit_code_2_and_sends_nothing(
+    odd: OddEhr, medscribe: Callable[..., Ran], options: tuple[str, ...], told: str
+) -> None:
+    ran = medscribe("ehr", "selftest", *options)
+
+    assert (ran.code, ran.out, odd.writes()) == (2, "", [])
+    assert told in ran.err
+    assert "synthetic-test-patient" not in ran.err

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 COMMANDS = [
     *(("init",), ("sync",), ("status",), ("show",), ("preview",), ("visits", "import"), ("sandbox",), ("demo",)),
     *(("fhir", "export-terminology"), ("fhir", "bundle"), ("fhir", "coverage")),
+    *(("deliveries", name) for name in ("list", "show", "retry", "release", "discard", "reconcile")),
+    ("deliver",),
 ]
 HEAVY = ("dagster", "sqlalchemy", "alembic", "fhir", "httpx", "pydantic", "uvicorn", "starlette", "tenacity")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,8 @@ import orjson
 import pytest
 
 from medscribe_pipeline.cli import output
-from medscribe_pipeline.warehouse.reports import CursorStatus, ProviderStatus, Status
+from medscribe_pipeline.cli.runner import SyncResult
+from medscribe_pipeline.warehouse.reports import CursorStatus, ProviderStatus, Status, TargetStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,6 +120,50 @@ def test_the_status_has_the_same_keys_whatever_it_counts() -> None:
     assert shown["providers"]["askara"]["jobs"] == {"failed.too_short": 3, "running": 4}
     assert shown["providers"]["askara"]["refused"] == {"visit.audio_missing": 5}
     assert (shown["account"], shown["days"], shown["days_due"], shown["open_events"]) == ("south", 3, 1, 2)
+
+
+def test_one_target_is_not_told_apart_and_several_are() -> None:
+    provider = ProviderStatus(
+        "askara", deliveries=Counter({("Composition", "held"): 2, ("Composition", "delivered"): 3})
+    )
+    provider.targets["ehr"] = TargetStatus(Counter({("Composition", "delivered"): 3}))
+    provider.targets["store"] = TargetStatus(Counter({("Composition", "held"): 2}), held=Counter(patient_missing=2))
+    alone, both, silent = (
+        Status("south", {"askara": provider}, targets=names) for names in (("ehr",), ("ehr", "store"), ("ehr", "new"))
+    )
+
+    assert "targets" not in output.status_json(alone)["providers"]["askara"]
+    assert output.status_json(both)["providers"]["askara"]["targets"] == {
+        "ehr": {"deliveries": {"Composition.delivered": 3}, "held": {}, "rejected": {}},
+        "store": {"deliveries": {"Composition.held": 2}, "held": {"patient_missing": 2}, "rejected": {}},
+    }
+    assert output.status_json(silent)["providers"]["askara"]["targets"]["new"]["deliveries"] == {}
+    assert [row for row in cells(output.status_tables(alone)[0]) if row[0].startswith("  ") and row[1] != "·"] == [
+        ("  delivered", "3"),
+        ("  held", "2"),
+    ]
+    where, why = output.status_tables(both)
+    assert [row for row in cells(where) if row[0].startswith("  ") and row[1] != "·"] == [
+        ("  delivered (ehr)", "3"),
+        ("  held (store)", "2"),
+    ]
+    assert [row[1] for row in cells(why)] == ["document held (store)"]
+
+
+def test_a_run_tells_what_went_to_each_target(capsys: pytest.CaptureFixture[str]) -> None:
+    def told(**targets: dict[str, int]) -> str:
+        stages: dict[str, dict[str, Any]] = {"scribe_notes": {"looked_at": 4}, "fhir_document_references": {"built": 3}}
+        for name, facts in targets.items():
+            stages[f"ehr_deliveries_{name}"] = {"target": name, "already_delivered": 1, **facts}
+        output.run_summary(SyncResult(stages=stages, days=1))
+        return " ".join(capsys.readouterr().out.split())
+
+    start, there = "1 visit days built: 4 records mapped, 3 notes to FHIR", "1 already there and not sent again"
+    assert told() == f"{start}."
+    assert told(ehr={"delivered": 2}) == f"{start}, 2 delivered now, {there}."
+    assert told(ehr={"delivered": 2}, store={"delivered": 0, "left_for_next_run": 5}) == (
+        f"{start}; to ehr 2 delivered now, {there}; to store 0 delivered now, {there}, 5 left for the next run."
+    )
 
 
 def cells(table: Table) -> list[tuple[str, ...]]:

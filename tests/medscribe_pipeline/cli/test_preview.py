@@ -115,6 +115,37 @@ def test_it_follows_the_ledger(
     assert said in medscribe("preview", note_id, "--out", tmp_path / "note.html").words
 
 
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("encounter_missing", "Held: the EHR knows no such encounter (encounter_missing)."),
+        ("held_by_switch", "Goes out with the next delivery."),
+        ("not_validated", "Goes out with the next delivery."),
+    ],
+)
+def test_what_held_it_counts_as_long_as_only_the_target_can_tell(
+    clinic: Clinic, medscribe: Callable[..., Ran], tmp_path: Path, reason: str, said: str
+) -> None:
+    note_id = of_state(clinic, "delivered")
+    clinic.change("UPDATE deliveries SET state = 'held', reason = ? WHERE note_id = ?", reason, note_id)
+
+    assert said in medscribe("preview", note_id, "--out", tmp_path / "note.html").words
+
+
+def test_each_of_several_targets_is_told(
+    clinic: Clinic, medscribe: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note_id = of_state(clinic, "delivered")
+    monkeypatch.setenv("MEDSCRIBE_EHR_MORE_TARGETS", '["store"]')
+    monkeypatch.setenv("MEDSCRIBE_EHR_STORE_BASE_URL", "https://store.example/fhir")
+    monkeypatch.setenv("MEDSCRIBE_EHR_STORE_HOLD_ALL", "true")
+
+    ran = medscribe("preview", note_id, "--out", tmp_path / "note.html")
+
+    assert "ehr: Delivered: this version is in the EHR. store: Held: " in ran.words
+    assert "(held_by_switch)." in ran.words
+
+
 def test_without_an_ehr_it_says_so(
     clinic: Clinic, medscribe: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,6 +60,20 @@ def test_days_that_do_not_follow_each_other_are_all_built(clinic: Clinic) -> Non
     assert clinic.value("SELECT count(*) FROM visit_days WHERE built_seq < changed_seq") == 0
 
 
+def test_one_sync_sends_no_more_than_one_run_may_however_many_runs_it_takes(
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apart = (str(DAYS[0]), str(DAYS[2]))
+    clinic.change("DELETE FROM deliveries WHERE visit_day IN (?, ?)", *apart)
+    clinic.change("UPDATE visit_days SET built_seq = 0 WHERE visit_day IN (?, ?)", *apart)
+    monkeypatch.setenv("MEDSCRIBE_EHR_DOCUMENTS_PER_RUN", "1")
+
+    first, second = sync(clinic).stages["ehr_deliveries"], sync(clinic).stages["ehr_deliveries"]
+
+    assert (first["delivered"], second["delivered"]) == (1, 1)
+    assert second["left_for_next_run"] == first["left_for_next_run"] - 1
+
+
 def test_a_failed_check_is_told_and_is_no_success(clinic: Clinic) -> None:
     clinic.change("UPDATE visit_days SET built_seq = 0 WHERE visit_day = ?", str(DAYS[0]))
     clinic.change("INSERT INTO note_sections (note_id, ordinal, text) VALUES ('nobody', 0, 'x')")

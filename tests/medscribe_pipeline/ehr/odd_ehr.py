@@ -28,7 +28,7 @@ class OddEhr:
         does: Its habits.
         store: All versions of every resource, by (type, id).
         faults: One for each coming write; when there is none, it succeeds.
-        read_faults: Statuses for the coming reads and searches.
+        read_faults: Statuses for the coming reads and searches; 0 for the true one.
         seen: All requests, in order.
         before_write: Called before a write is looked at, as somebody else might be at work at that moment.
     """
@@ -211,8 +211,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(*ehr.does.smart)
         elif not self._may():
             self._send(401, _outcome("login"))
-        elif ehr.read_faults:
-            self._send(ehr.read_faults.popleft(), _outcome("exception"))
+        elif ehr.read_faults and (status := ehr.read_faults.popleft()):
+            self._send(status, _outcome("exception"))
         elif "/" in path:
             kind, _, server_id = path.partition("/")
             versions = ehr.store.get((kind, server_id))
@@ -227,7 +227,8 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             (token,) = parse_qs(urlsplit(self.path).query)["identifier"]
             entries = [{"resource": ehr.show(each)} for each in ehr.find(path, token)]
-            self._send(200, {"resourceType": "Bundle", "type": "searchset", "entry": entries})
+            found = {"resourceType": "Bundle", "type": "searchset", "entry": entries}
+            self._send(200, ehr.does.searchset(found))
 
     def do_POST(self) -> None:
         self._write()

@@ -64,6 +64,7 @@ class Habits:
         refuses: Status for a resource; 0 takes it.
         strict: Whether one refused entry refuses the whole batch.
         shown: How a stored resource looks when it is asked for.
+        searchset: What a search is answered with.
     """
 
     statement: tuple[int, Any] = (200, STATEMENT)
@@ -90,6 +91,7 @@ class Habits:
     refuses: Callable[[Resource], int] = lambda _: 0
     strict: bool = False
     shown: Callable[[Resource], Resource] = lambda resource: resource
+    searchset: Callable[[Resource], Any] = lambda found: found
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -144,6 +144,22 @@ def test_reading(client: FhirClient, ehr: FakeEhr) -> None:
     assert found is not None
     assert found.etag == 'W/"2"'
     assert client.read("Composition", "a-2") is None
+
+
+@pytest.mark.parametrize("stored", [{"resourceType": "OperationOutcome"}, {"resourceType": "Binary"}, {}])
+def test_what_is_read_and_is_something_else_says_nothing(client: FhirClient, ehr: FakeEhr, stored: Resource) -> None:
+    ehr.put("Composition", "a-1", stored)
+
+    with pytest.raises(ProviderContractError) as refused:
+        client.read("Composition", "a-1")
+
+    assert refused.value.code == "read"
+
+
+@pytest.mark.parametrize("release", ["R4", "R5"])
+def test_a_client_tells_the_release_it_sends(clinic: Clinic, release: Literal["R4", "R5"]) -> None:
+    with clinic.http() as http:
+        assert FhirClient(http, release).release == release
 
 
 def test_a_server_is_asked_for_its_version_once(client: FhirClient, ehr: FakeEhr) -> None:

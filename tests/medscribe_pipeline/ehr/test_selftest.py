@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from medscribe_pipeline.ehr import targets
 from medscribe_pipeline.ehr.client import FhirClient
@@ -88,14 +90,12 @@ class Trial:
     def run(self, *, people: People = PATIENT, run_id: str = "r1", two: bool = False, **changes: Any) -> SelftestReport:
         """Runs the self-test under these settings; of `own`, capabilities of the operator's own."""
         own = changes.pop("own", {})
-        settings = EhrSettings(
-            base_url=self.url, max_attempts=1, capabilities=self.file(own) if own else None, **changes
-        )
+        ehr = EhrSettings(base_url=self.url, max_attempts=1, capabilities=self.file(own) if own else None, **changes)
         auth = BearerToken(self.token, "token") if self.token else None
-        with HttpClient("ehr", self.url, settings, auth) as http:
+        with HttpClient("ehr", self.url, ehr, auth) as http:
             return selftest(
                 FhirClient(http),
-                settings,
+                ehr,
                 FhirSettings(),
                 run_id=run_id,
                 people=people,
@@ -413,7 +413,111 @@ def test_a_server_without_etags_is_read_before_it_is_written(trial: Trial, odd: 
     assert statuses(odd) == {"entered-in-error"}
 
 
+def test_a_server_that_tells_of_one_and_holds_two_is_found_out(clean_environment: Path) -> None:
+    class DoublingEhr(OddEhr):
+        def create(
+            self, kind: str, resource: Resource, condition: str | None, key: str | None = None
+        ) -> tuple[int, Resource]:
+            status, stored = super().create(kind, resource, condition, key)
+            if status == 200:
+                super().create(kind, resource, None)
+            return status, stored
+
+    server = DoublingEhr()
+    try:
+        report = Trial(server.base_url, clean_environment).run()
+    finally:
+        server.close()
+
+    assert finding(report, "conditional_create_holds").state == "differs"
+    assert len(report.left) == len(server.newest("Composition")) + len(server.newest("DocumentReference"))
+    assert statuses(server) == {"entered-in-error"}
+
+
+def test_a_document_that_is_rewritten_would_not_be_found_again(trial: Trial, odd: OddEhr) -> None:
+    odd.does.shown = lambda resource: {**resource, **({"title": "Note"} if "title" in resource else {})}
+
+    report = trial.run(own={"strategy": "batch"})
+
+    assert states(report)["lost_answer_is_found"] == "differs"
+    assert finding(report, "stored_as_sent").paths == ("Composition.title",)
+    # Sent again under a condition, it would be one all the same.
+    assert (states(report)["conditional_create_holds"], report.exit_code) == ("ok", 0)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.fixed_dictionaries(
+        {
+            name: st.booleans()
+            for name in (
+                "conditional",
+                "if_match",
+                "etags",
+                "identifiers",
+                "bundles",
+                "updates",
+                "atomic",
+                "reads",
+                "searches",
+                "locations",
+            )
+        }
+    )
+)
+def test_whatever_a_server_does_following_the_advice_comes_to_an_end(
+    clean_environment: Path, habits: dict[str, bool]
+) -> None:
+    server = OddEhr()
+    for name, value in habits.items():
+        setattr(server.does, name, value)
+    trial = Trial(server.base_url, clean_environment)
+    own: dict[str, Any] = {}
+    try:
+        for attempt in range(3):
+            report = trial.run(own=own, run_id=f"r{attempt}")
+            own |= advice(report)
+            if report.exit_code != 2 or not report.lines():
+                break
+        there = {(kind, each["id"]) for kind in ("Composition", "DocumentReference") for each in server.newest(kind)}
+    finally:
+        server.close()
+
+    assert report.exit_code in ((0,) if habits["locations"] else (0, 1, 2))
+    assert report.requests < 60
+    if attempt == 0 and habits["locations"]:
+        assert {(each.type, each.server_id) for each in report.left} == there
+
+
 # What is not tried, and what cannot be
+
+
+@pytest.mark.parametrize(
+    "kind", ["generic", "hapi", "medplum", "epic", "oracle", "azure", "google", "healthlake", "us-core-9"]
+)
+def test_every_kind_of_server_can_be_tried(trial: Trial, odd: OddEhr, kind: str) -> None:
+    place_patient(odd)
+    odd.does.header = "x-amz-fhir-idempotency-key"
+
+    report = trial.run(kind=kind, people=People(PATIENT.patient, encounter_id="e1"))
+
+    assert (report.exit_code, report.problem) == (0, None)
+    assert report.left
+
+
+def test_epic_keeps_one_note_that_nobody_can_withdraw(trial: Trial, odd: OddEhr) -> None:
+    place_patient(odd)
+
+    report = trial.run(kind="epic", people=People(patient_id="p1", encounter_id="e1"), two=True)
+
+    assert [(each.type, each.status) for each in report.left] == [("DocumentReference", "current")]
+    assert len(odd.newest("DocumentReference")) == 1
+    assert {code for code, state in states(report).items() if state == "unknown"} == {
+        "search_finds",
+        "conditional_create_holds",
+        "update_works",
+        "retraction_works",
+    }
 
 
 def test_what_cannot_tell_is_not_sent_twice_unasked(trial: Trial, odd: OddEhr) -> None:
@@ -508,6 +612,65 @@ def test_a_lost_answer_is_looked_up_as_in_deliveries(trial: Trial, odd: OddEhr, 
     assert "looked_up" in finding(report, "accepts_documents").codes
     assert {each.state for each in report.findings} == {"ok"}
     assert statuses(odd) == {"entered-in-error"}
+
+
+def test_what_the_server_puts_off_for_somebody_to_look_at_is_unknown(trial: Trial, odd: OddEhr) -> None:
+    odd.faults.append(Fault(status=202))
+
+    report = trial.run(own={"strategy": "single", "kinds": ["DocumentReference"]})
+
+    assert (states(report), report.exit_code) == ({"accepts_documents": "unknown"}, 1)
+
+
+def test_withdrawals_nobody_answers_leave_what_is_unknown(trial: Trial, odd: OddEhr) -> None:
+    odd.does.refuses = lambda resource: 500 if resource["status"] == "entered-in-error" else 0
+
+    report = trial.run()
+
+    assert {states(report)[code] for code in ("stale_update_refused", "retraction_works")} == {"unknown"}
+    assert ({each.status for each in report.left}, report.exit_code) == ({"unknown"}, 1)
+
+
+def test_an_amendment_nobody_answers_is_unknown(trial: Trial, odd: OddEhr) -> None:
+    odd.does.refuses = lambda resource: 500 if resource.get("docStatus") == "amended" else 0
+
+    report = trial.run()
+
+    assert (states(report)["update_works"], report.exit_code) == ("unknown", 1)
+    assert statuses(odd) == {"entered-in-error"}
+
+
+def test_a_stale_update_refused_for_another_reason_says_nothing(trial: Trial, odd: OddEhr) -> None:
+    odd.does.stale = 400
+
+    report = trial.run()
+
+    assert states(report)["stale_update_refused"] == states(report)["transaction_is_atomic"] == "unknown"
+    assert report.exit_code == 0
+
+
+def test_a_transaction_that_is_not_refused_is_no_evidence(clean_environment: Path) -> None:
+    class FickleEhr(OddEhr):
+        def bundle(self, bundle: Resource, faults: Any) -> list[Resource]:
+            methods = {each["request"]["method"] for each in bundle["entry"]}
+            self.does.if_match = len(methods) == 1
+            return super().bundle(bundle, faults)
+
+    server = FickleEhr()
+    try:
+        report = Trial(server.base_url, clean_environment).run()
+    finally:
+        server.close()
+
+    assert (states(report)["transaction_is_atomic"], report.exit_code) == ("unknown", 0)
+    assert statuses(server) == {"entered-in-error"}
+
+
+def test_new_documents_without_etags_are_withdrawn_too(trial: Trial, odd: OddEhr) -> None:
+    report = trial.run(own={"amendment": "new_document", "if_match": False})
+
+    assert (states(report)["update_works"], report.exit_code) == ("ok", 0)
+    assert {each.status for each in report.left} == statuses(odd) == {"entered-in-error"}
 
 
 def test_a_server_that_goes_away_leaves_a_report_of_what_stands_there(clean_environment: Path) -> None:

@@ -16,6 +16,7 @@ from medscribe_pipeline.warehouse.reports import (
     MARKERS,
     CursorStatus,
     DayBalance,
+    TargetStatus,
     day_balances,
     duplicates,
     orphans,
@@ -214,6 +215,30 @@ def test_superseded_versions_and_other_targets_are_no_work(warehouse: Warehouse,
 
     assert status.providers["askara"].deliveries == Counter({("DocumentReference", "delivered"): 1})
     assert status.troubled == 0
+
+
+def test_targets_are_counted_together_and_apart(warehouse: Warehouse, rows: Rows) -> None:
+    note_id = rows.note("a")
+    rows.put(deliveries, note_id=note_id)
+    rows.put(deliveries, note_id=note_id, target="store", kind="Composition", state="held", reason="patient_missing")
+    rows.put(deliveries, note_id=rows.note("b"), target="store", state="rejected", reason="refused")
+
+    status = read_status(warehouse, targets=[TARGET, "store"], fingerprint=FINGERPRINT)
+
+    askara = status.providers["askara"]
+    assert status.targets == (TARGET, "store")
+    assert (askara.deliveries.total(), askara.held, askara.rejected) == (
+        3,
+        Counter(patient_missing=1),
+        Counter(refused=1),
+    )
+    assert askara.targets[TARGET] == TargetStatus(Counter({("DocumentReference", "delivered"): 1}))
+    assert askara.targets["store"] == TargetStatus(
+        Counter({("Composition", "held"): 1, ("DocumentReference", "rejected"): 1}),
+        Counter(patient_missing=1),
+        Counter(refused=1),
+    )
+    assert status.troubled == 1
 
 
 @pytest.mark.parametrize(
