@@ -11,6 +11,7 @@ from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 
 from medscribe_pipeline.errors import ConfigError
+from medscribe_pipeline.warehouse.recreated import laid_aside
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -40,7 +41,8 @@ def upgrade(engine: sa.Engine) -> None:
     with engine.connect().execution_options(medscribe_write=True) as connection, connection.begin():
         settings.attributes["connection"] = connection
         try:
-            command.upgrade(settings, "head")
+            with laid_aside(connection):
+                command.upgrade(settings, "head")
         except CommandError:
             raise ConfigError(
                 "The warehouse was written by a newer version of medscribe-pipeline; upgrade the program, "
