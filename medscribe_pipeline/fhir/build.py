@@ -15,7 +15,12 @@ from medscribe_pipeline.fhir.renderings import missing_forms
 from medscribe_pipeline.fhir.rules import check
 from medscribe_pipeline.notes import NoteState
 from medscribe_pipeline.warehouse.notes import MappedNote, read_notes
-from medscribe_pipeline.warehouse.quarantine import quarantine_id, resolve_quarantine, write_quarantine
+from medscribe_pipeline.warehouse.quarantine import (
+    concerns_us,
+    quarantine_id,
+    resolve_quarantine,
+    write_quarantine,
+)
 from medscribe_pipeline.warehouse.store import in_chunks
 from medscribe_pipeline.warehouse.tables import fhir_documents, notes, quarantine
 
@@ -83,7 +88,10 @@ def build_day(
 
 
 def count_due(connection: sa.Connection, account: str, day: date, version: str) -> int:
-    """How many notes of the day still lack documents they should have; quarantined ones wait for a person."""
+    """How many notes of the day still lack documents they should have; quarantined ones wait for a person.
+
+    Or a person has put them aside.
+    """
     waiting = (
         sa.select(quarantine.c.id)
         .where(
@@ -93,7 +101,7 @@ def count_due(connection: sa.Connection, account: str, day: date, version: str) 
             quarantine.c.stream == notes.c.stream,
             quarantine.c.source_id == notes.c.source_id,
             quarantine.c.payload_hash == notes.c.version,
-            quarantine.c.resolved_at.is_(None),
+            concerns_us(),
         )
         .exists()
     )
@@ -174,7 +182,7 @@ def _build_batch(
     with warehouse.begin() as connection:
         warehouse.upsert(connection, fhir_documents, rows, not_older_by="source_seq")
         report.removed += _remove_leftovers(connection, [row["note_id"] for row in rows])
-        report.newly_quarantined += write_quarantine(warehouse, connection, problems)
+        report.newly_quarantined += write_quarantine(warehouse, connection, problems).fresh
         resolve_quarantine(connection, healthy, now)
     report.built += built
 

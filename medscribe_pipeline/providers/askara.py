@@ -69,7 +69,19 @@ if TYPE_CHECKING:
     from medscribe_pipeline.warehouse.landing import Landing
     from medscribe_pipeline.warehouse.store import Warehouse
 
-__all__ = ["AUDIOS", "NAME", "NOTES", "NoteSource", "open_client", "pull_audios", "pull_notes", "to_note"]
+__all__ = [
+    "AUDIOS",
+    "NAME",
+    "NOTES",
+    "AudioSource",
+    "NoteSource",
+    "audio_facts",
+    "note_facts",
+    "open_client",
+    "pull_audios",
+    "pull_notes",
+    "to_note",
+]
 
 NAME = "askara"
 AUDIOS = "audios"
@@ -130,6 +142,22 @@ def open_client(settings: Settings, warehouse: Warehouse) -> Iterator[HttpClient
         yield client
 
 
+def audio_facts(payload: Any, settings: Settings, _parent_id: str | None = None) -> Facts:
+    """What landing must know of an audio."""
+    wire = AudioWire.model_validate(payload)
+    return Facts(updated_at=aware(wire.updated_at, settings.zone), visited_at=aware(wire.created_at, settings.zone))
+
+
+def note_facts(payload: Any, settings: Settings, parent_id: str | None = None) -> Facts:
+    """What landing must know of a note; `parent_id` is its audio where the note does not say."""
+    wire = NoteWire.model_validate(payload)
+    return Facts(
+        updated_at=aware(wire.updated_at, settings.zone),
+        visited_at=aware(wire.created_at, settings.zone),
+        parent_id=reference_id(wire.audio) or parent_id,
+    )
+
+
 class _Source:
     """A detailed list: items announce records, `/{resource}/{uuid}` holds them."""
 
@@ -138,7 +166,7 @@ class _Source:
     def __init__(self, client: HttpClient, resource: str, settings: Settings) -> None:
         self._client = client
         self._resource = resource
-        self._zone = settings.zone
+        self._settings = settings
 
     def identify(self, item: Any) -> str | None:
         """See `pull.Source.identify`."""
@@ -157,8 +185,7 @@ class AudioSource(_Source):
 
     def facts(self, payload: Any) -> Facts:
         """See `pull.Source.facts`."""
-        wire = AudioWire.model_validate(payload)
-        return Facts(updated_at=aware(wire.updated_at, self._zone), visited_at=aware(wire.created_at, self._zone))
+        return audio_facts(payload, self._settings)
 
 
 class NoteSource(_Source):
@@ -170,12 +197,7 @@ class NoteSource(_Source):
 
     def facts(self, payload: Any) -> Facts:
         """See `pull.Source.facts`."""
-        wire = NoteWire.model_validate(payload)
-        return Facts(
-            updated_at=aware(wire.updated_at, self._zone),
-            visited_at=aware(wire.created_at, self._zone),
-            parent_id=reference_id(wire.audio) or self._audio_id,
-        )
+        return note_facts(payload, self._settings, self._audio_id)
 
 
 def pull_audios(

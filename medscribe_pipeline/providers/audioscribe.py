@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from medscribe_pipeline.warehouse.landing import Landing
     from medscribe_pipeline.warehouse.store import Warehouse
 
-__all__ = ["NAME", "SESSIONS", "SessionSource", "open_client", "pull_sessions", "to_note"]
+__all__ = ["NAME", "SESSIONS", "SessionSource", "open_client", "pull_sessions", "session_facts", "to_note"]
 
 NAME = "audioscribe"
 SESSIONS = "sessions"
@@ -62,6 +62,12 @@ def open_client(settings: Settings, _warehouse: Warehouse) -> Iterator[HttpClien
         yield client
 
 
+def session_facts(payload: Any, settings: Settings, _parent_id: str | None = None) -> Facts:
+    """What landing must know of a session. Sessions say nothing of changes, so there is no change time."""
+    wire = SessionWire.model_validate(payload)
+    return Facts(updated_at=None, visited_at=aware(wire.created_at, settings.zone))
+
+
 class SessionSource:
     """`/api/v1/audioscribe/sessions/`."""
 
@@ -69,7 +75,7 @@ class SessionSource:
 
     def __init__(self, client: HttpClient, settings: Settings) -> None:
         self._client = client
-        self._zone = settings.zone
+        self._settings = settings
         self._first_page = settings.audioscribe.first_page
         self._path = f"/api/v1/audioscribe/{settings.audioscribe.resource}/"
 
@@ -92,14 +98,13 @@ class SessionSource:
         return self._client.get_json(f"{self._path}{quote(source_id, safe='')}/")
 
     def facts(self, payload: Any) -> Facts:
-        """See `pull.Source.facts`. Sessions say nothing of changes, so there is no change time."""
-        wire = SessionWire.model_validate(payload)
-        return Facts(updated_at=None, visited_at=aware(wire.created_at, self._zone))
+        """See `pull.Source.facts`."""
+        return session_facts(payload, self._settings)
 
     def created_at(self, item: Any) -> datetime | None:
         """When a list item was created, as far as it can be read."""
         try:
-            return aware(parse_time(item.get("createdAt")), self._zone)
+            return aware(parse_time(item.get("createdAt")), self._settings.zone)
         except (ValueError, AttributeError):
             return None
 

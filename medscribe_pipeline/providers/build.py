@@ -16,7 +16,7 @@ from medscribe_pipeline.providers.headings import headings_version
 from medscribe_pipeline.providers.pull import UNEXPECTED, field_paths
 from medscribe_pipeline.providers.records import Held, LandedRecord, ManifestVisit
 from medscribe_pipeline.warehouse.notes import MappedNote, too_long, write_notes
-from medscribe_pipeline.warehouse.quarantine import quarantine_id, resolve_quarantine, write_quarantine
+from medscribe_pipeline.warehouse.quarantine import DISCARDED, quarantine_id, resolve_quarantine, write_quarantine
 from medscribe_pipeline.warehouse.store import in_chunks
 from medscribe_pipeline.warehouse.tables import (
     note_sections,
@@ -167,15 +167,18 @@ def _build_batch(
                 }
             )
         write_notes(warehouse, connection, mapped, now)
+        written = write_quarantine(warehouse, connection, problems)
+        kept = {problem["id"] for problem in problems}
+        resolved: list[str] = []
+        for each in outcomes:
+            key = quarantine_id(warehouse.account, "map", each["b_provider"], each["b_stream"], each["b_source_id"])
+            if key in written.put_aside:
+                each.update(outcome="held", outcome_code=DISCARDED)
+            elif key not in kept:
+                resolved.append(key)
         _write_outcomes(warehouse, connection, outcomes)
-        fresh = write_quarantine(warehouse, connection, problems)
-        open_now = {problem["id"] for problem in problems}
-        resolved = [
-            quarantine_id(warehouse.account, "map", row["b_provider"], row["b_stream"], row["b_source_id"])
-            for row in outcomes
-        ]
-        resolve_quarantine(connection, [key for key in resolved if key not in open_now], now)
-    return fresh
+        resolve_quarantine(connection, resolved, now)
+    return written.fresh
 
 
 @dataclass(frozen=True, slots=True)

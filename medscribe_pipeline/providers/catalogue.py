@@ -6,7 +6,7 @@ A new provider is one file beside the others and one entry here.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
     from medscribe_pipeline.notes import ScribeNote
     from medscribe_pipeline.providers.http import HttpClient
-    from medscribe_pipeline.providers.pull import PullReport, Window
+    from medscribe_pipeline.providers.pull import Facts, PullReport, Window
     from medscribe_pipeline.providers.records import LandedRecord
     from medscribe_pipeline.providers.work import WorkProvider
     from medscribe_pipeline.settings import Settings
     from medscribe_pipeline.warehouse.landing import Landing
     from medscribe_pipeline.warehouse.store import Warehouse
 
-__all__ = ["PROVIDERS", "Provider", "Pull", "Stream"]
+__all__ = ["PROVIDERS", "Provider", "Pull", "Reader", "Stream"]
 
 
 class Pull(Protocol):
@@ -50,6 +50,22 @@ class Pull(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Reader:
+    """How records of a stream are read, for those that are here already and could not be read when they came.
+
+    Attributes:
+        id_field: Name of the field with the id.
+        facts: What landing must know of a payload; the last argument is the record it hung on before, if any. Raises
+            pydantic's `ValidationError`.
+        detailed: Whether list items are only announcements, so that an item alone is no record.
+    """
+
+    id_field: str
+    facts: Callable[[Any, Settings, str | None], Facts]
+    detailed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Stream:
     """One listed stream.
 
@@ -58,12 +74,14 @@ class Stream:
         pull: How it is pulled.
         after: Streams of the same provider that have to be pulled before.
         description: For the graph.
+        reader: How its records are read again out of the quarantine; without it only the provider can help.
     """
 
     name: str
     pull: Pull
     description: str
     after: tuple[str, ...] = ()
+    reader: Reader | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,15 +179,33 @@ PROVIDERS: dict[str, Provider] = {
         name=askara.NAME,
         open_client=askara.open_client,
         streams=(
-            Stream(askara.AUDIOS, _pull_audios, "Askara audios: who, when, and how far the recording has come."),
-            Stream(askara.NOTES, _pull_notes, "Askara notes: the text written from an audio.", after=(askara.AUDIOS,)),
+            Stream(
+                askara.AUDIOS,
+                _pull_audios,
+                "Askara audios: who, when, and how far the recording has come.",
+                reader=Reader("uuid", askara.audio_facts, detailed=True),
+            ),
+            Stream(
+                askara.NOTES,
+                _pull_notes,
+                "Askara notes: the text written from an audio.",
+                after=(askara.AUDIOS,),
+                reader=Reader("uuid", askara.note_facts, detailed=True),
+            ),
         ),
         to_notes=_single(askara.to_note),
     ),
     audioscribe.NAME: Provider(
         name=audioscribe.NAME,
         open_client=audioscribe.open_client,
-        streams=(Stream(audioscribe.SESSIONS, _pull_sessions, "AudioScribe sessions: note text and raw transcript."),),
+        streams=(
+            Stream(
+                audioscribe.SESSIONS,
+                _pull_sessions,
+                "AudioScribe sessions: note text and raw transcript.",
+                reader=Reader("id", audioscribe.session_facts, detailed=False),
+            ),
+        ),
         to_notes=_single(audioscribe.to_note),
     ),
     nabla.NAME: Provider(name=nabla.NAME, open_client=nabla.open_client, to_notes=nabla.to_notes, work=nabla.Nabla),

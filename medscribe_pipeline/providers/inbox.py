@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -38,17 +37,17 @@ from medscribe_pipeline.providers.jobs import settle_callback
 from medscribe_pipeline.providers.pull import PullReport, Window, land_items
 from medscribe_pipeline.providers.work import Phase, Progress
 from medscribe_pipeline.warehouse.days import DayRule
+from medscribe_pipeline.warehouse.joined import Joined
 from medscribe_pipeline.warehouse.landing import Landing
-from medscribe_pipeline.warehouse.store import Warehouse, in_chunks
+from medscribe_pipeline.warehouse.store import in_chunks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from datetime import date, datetime
-
-    import sqlalchemy as sa
 
     from medscribe_pipeline.providers.http import HttpClient
     from medscribe_pipeline.settings import Settings
+    from medscribe_pipeline.warehouse.store import Warehouse
 
 __all__ = [
     "Event",
@@ -171,7 +170,7 @@ class _Run:
     def _settle(self, row: OpenRow, work: nabla.Nabla, payload: Any) -> bool:
         now = self._clock()
         with self._warehouse.begin() as connection:
-            joined = _Joined(self._warehouse, connection)
+            joined = Joined(self._warehouse, connection)
             found = settle_callback(joined, work, payload, days=self._days, now=now, run_id=self._run_id)
             if found:
                 conclude(connection, joined, row.key, code=None, now=now)
@@ -232,7 +231,7 @@ class _Run:
     def _land(self, row: OpenRow, parts: Sequence[Part], pool: ThreadPoolExecutor) -> None:
         pulled = PullReport()
         with self._warehouse.begin() as connection:
-            joined = _Joined(self._warehouse, connection)
+            joined = Joined(self._warehouse, connection)
             for part in parts:
                 if is_landed(joined, row.key.provider, part):
                     continue
@@ -284,24 +283,6 @@ class _Run:
 def _internal(error: Exception) -> MedscribeError:
     """An error nobody expected, without its text: that may quote the event."""
     return MedscribeError("An event could not be processed", code="internal", context={"cause": type(error).__name__})
-
-
-class _Joined(Warehouse):
-    """The warehouse seen from inside an open transaction: what is written through it commits with that one."""
-
-    def __init__(self, warehouse: Warehouse, connection: sa.Connection) -> None:
-        super().__init__(warehouse.engine, account=warehouse.account, locks=warehouse.locks)
-        self._connection = connection
-
-    @contextmanager
-    def begin(self) -> Iterator[sa.Connection]:
-        """The open transaction; whoever opened it commits."""
-        yield self._connection
-
-    @contextmanager
-    def read(self) -> Iterator[sa.Connection]:
-        """The open transaction, with what it has written so far."""
-        yield self._connection
 
 
 class _Hearsay(nabla.Nabla):

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from medscribe_pipeline.errors import MedscribeError
 from medscribe_pipeline.notes import content_hash
 from medscribe_pipeline.warehouse.days import mark_changed
-from medscribe_pipeline.warehouse.quarantine import quarantine_id, resolve_quarantine, write_quarantine
+from medscribe_pipeline.warehouse.quarantine import (
+    concerns_us,
+    quarantine_id,
+    resolve_quarantine,
+    write_quarantine,
+)
 from medscribe_pipeline.warehouse.store import in_chunks
 from medscribe_pipeline.warehouse.tables import (
     change_counter,
@@ -140,7 +147,8 @@ class Landing:
     def known(self, source_ids: Sequence[str]) -> dict[str, Known]:
         """For each id already here, what its list item was when it was last seen: landed or waiting in quarantine.
 
-        Records quarantined because the provider did not answer (`detail_*`) are not known: they are tried again.
+        Records quarantined because the provider did not answer (`detail_*`) are not known: they are tried again. What
+        a person has put aside is known, and counts as unchanged.
         """
         known: dict[str, Known] = {}
         with self.warehouse.read() as connection:
@@ -149,24 +157,44 @@ class Landing:
                     *self._record_key(), source_records.c.source_id.in_(chunk)
                 )
                 known.update((key, Known(seen)) for key, seen in connection.execute(landed))
-                waiting = sa.select(quarantine.c.source_id, quarantine.c.payload_hash).where(
+                waits = quarantine.c.closed_by.is_(None)
+                seen_before = sa.select(quarantine.c.source_id, quarantine.c.payload_hash, waits).where(
                     *self._quarantine_key(),
+                    concerns_us(),
                     quarantine.c.source_id.in_(chunk),
-                    quarantine.c.error_code.not_like("detail%"),
+                    sa.or_(quarantine.c.error_code.not_like("detail%"), ~waits),
                 )
-                known.update((key, Known(seen, quarantined=True)) for key, seen in connection.execute(waiting))
+                known.update(
+                    (key, Known(seen, quarantined=bool(open_still)))
+                    for key, seen, open_still in connection.execute(seen_before)
+                )
         return known
 
     def waiting_for_detail(self, limit: int) -> list[tuple[str, Any]]:
-        """Quarantined records the provider did not answer for, longest waiting first: id and list item."""
+        """Quarantined records the provider did not answer for, longest waiting first: id and list item.
+
+        Those whose key is gone are left out: nobody can tell what was listed. They are asked for when they are listed
+        again.
+        """
+        sealing = self.warehouse.sealing
+        table = quarantine.c
         query = (
-            sa.select(quarantine.c.source_id, quarantine.c.payload)
-            .where(*self._quarantine_key(), quarantine.c.error_code.like("detail%"))
-            .order_by(quarantine.c.last_seen_at)
+            sa.select(table.id, table.source_id, table.payload, table.sealed_with)
+            .where(
+                *self._quarantine_key(),
+                table.resolved_at.is_(None),
+                table.error_code.like("detail%"),
+                sa.or_(table.sealed_with.is_(None), table.sealed_with.in_(sealing.key_ids)),
+            )
+            .order_by(table.last_seen_at)
             .limit(limit)
         )
+        waiting: list[tuple[str, Any]] = []
         with self.warehouse.read() as connection:
-            return [(source_id, payload) for source_id, payload in connection.execute(query)]
+            for row_id, source_id, stored, sealed_with in connection.execute(query):
+                with suppress(MedscribeError):
+                    waiting.append((source_id, sealing.open(row_id, stored, sealed_with)))
+        return waiting
 
     def land(
         self, records: Sequence[SourceRecord], problems: Sequence[Problem], cursor: Cursor | None, *, now: datetime
@@ -376,7 +404,7 @@ class Landing:
                 "resolved_at": None,
                 "run_id": self._run_id,
             }
-        return write_quarantine(self.warehouse, connection, list(rows.values()))
+        return write_quarantine(self.warehouse, connection, list(rows.values())).fresh
 
     def _quarantine_id(self, source_id: str) -> str:
         return quarantine_id(self.warehouse.account, "extract", self.provider, self.stream, source_id)
@@ -395,7 +423,6 @@ class Landing:
         return (
             *(quarantine.c[name] == value for name, value in names.items()),
             quarantine.c.stage == "extract",
-            quarantine.c.resolved_at.is_(None),
         )
 
 
