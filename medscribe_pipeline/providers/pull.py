@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
@@ -399,10 +400,10 @@ class _MisfitError(Exception):
         self.paths = paths
 
 
-def read_facts(facts: Callable[[Any], Facts], payload: Any) -> Facts | Misfit:
+def read_facts(read: Callable[[], Facts]) -> Facts | Misfit:
     """What landing must know of a payload, or why nothing can be known; whatever it holds, nothing is raised."""
     try:
-        found = facts(payload)
+        found = read()
     except ValidationError as error:
         return Misfit("wire_model", field_paths(error))
     except Exception as error:  # noqa: BLE001  # one record that trips us must not stop the others
@@ -413,7 +414,7 @@ def read_facts(facts: Callable[[Any], Facts], payload: Any) -> Facts | Misfit:
 
 
 def _checked(source: Source, payload: Any, fetched_at: datetime) -> tuple[Any, datetime, Facts]:
-    found = read_facts(source.facts, payload)
+    found = read_facts(partial(source.facts, payload))
     if isinstance(found, Misfit):
         raise _MisfitError(payload, found.code, found.paths)
     return payload, fetched_at, found

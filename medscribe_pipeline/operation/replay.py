@@ -1,0 +1,280 @@
+"""Quarantine, once more: after a mapping, a setting or our code has changed, or a landed record was mended.
+
+What could not be read is kept in the quarantine only. It is read again by the very code that reads what is pulled, and
+lands if it can be read now. What could not be mapped has landed: it is mapped again. What broke a rule of FHIR is built
+again. Then the days concerned are mapped and built, here and now; what there is to deliver goes out with the next sync.
+
+Everything is marked and made due in one transaction for each batch, before anything is built: a replay that is killed
+is finished by the next sync, or by another replay.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from medscribe_pipeline.ehr.waiting import make_due
+from medscribe_pipeline.fhir.build import build_day
+from medscribe_pipeline.operation.rereading import Reread, reread
+from medscribe_pipeline.pipeline import finish_day
+from medscribe_pipeline.providers.build import build_notes
+from medscribe_pipeline.warehouse.quarantine import concerns_us, resolve_quarantine
+from medscribe_pipeline.warehouse.quarantine_list import STAGES
+from medscribe_pipeline.warehouse.store import in_chunks
+from medscribe_pipeline.warehouse.tables import change_counter, notes, quarantine, source_records
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from datetime import date, datetime
+
+    from medscribe_pipeline.settings import Settings
+    from medscribe_pipeline.warehouse.store import Warehouse
+
+__all__ = ["NOT_LANDED", "OVERTAKEN", "WENT_ON", "ReplayReport", "replay"]
+
+BATCH = 200
+
+NOT_LANDED = "not_landed"
+"""Why a row of the stages after reading was left alone: its record is not in the warehouse any more."""
+
+OVERTAKEN = "overtaken"
+"""What became of a row whose record or note has another content now, which went on: it is closed."""
+
+WENT_ON = "went_on"
+"""Why a row was left alone: its record went on by itself, so the row is closed."""
+
+Key = tuple[str, str, str]
+"""Provider, stream and source id of a landed record."""
+
+
+@dataclass(slots=True)
+class ReplayReport:
+    """What a replay did; counts, codes and days only.
+
+    Attributes:
+        rows: Rows that were taken up.
+        landed: Records that could be read now and landed.
+        became: What the records are now: `note`, `document`, `part`, `overtaken`, or `held.<code>`.
+        still: Those still in quarantine, by stage and code.
+        left: Those that could not be taken up, by the reason.
+        days: Visit days that were mapped and built.
+    """
+
+    rows: int = 0
+    landed: int = 0
+    became: Counter[str] = field(default_factory=Counter)
+    still: Counter[tuple[str, str]] = field(default_factory=Counter)
+    left: Counter[str] = field(default_factory=Counter)
+    days: list[date] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Taken:
+    """Rows that were taken up: ids by what is to be looked at afterwards, and the days."""
+
+    records: list[tuple[str, Key]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    days: set[date] = field(default_factory=set)
+
+
+def replay(
+    warehouse: Warehouse,
+    settings: Settings,
+    ids: Sequence[str],
+    *,
+    clock: Callable[[], datetime],
+    on_day: Callable[[date], None] = lambda _: None,
+) -> ReplayReport:
+    """Takes rows of the quarantine up again; rows that a person put aside are opened for it.
+
+    Args:
+        warehouse: The warehouse.
+        settings: The settings.
+        ids: Ids of rows; see `quarantine_list.selected_ids`.
+        clock: Gives the current time, aware UTC.
+        on_day: Called with each day before it is built.
+
+    Raises:
+        MedscribeError: The warehouse cannot be used. What was done until then is done.
+    """
+    report = ReplayReport(rows=len(ids))
+    taken = _Taken()
+    for chunk in in_chunks(ids, BATCH):
+        by_stage = _by_stage(warehouse, chunk, report)
+        if extracted := by_stage["extract"]:
+            _take_unread(warehouse, settings, extracted, report, taken, clock())
+        if mapped := by_stage["map"]:
+            _take_unmapped(warehouse, mapped, report, taken)
+        if built := by_stage["fhir"]:
+            _take_unbuilt(warehouse, built, report, taken, clock())
+    report.days = sorted(taken.days)
+    for day in report.days:
+        on_day(day)
+        build_notes(warehouse, settings, day, clock=clock)
+        build_day(warehouse, settings, day, clock=clock)
+        if not settings.targets:
+            finish_day(warehouse, settings, day)
+    for part in in_chunks(taken.records, BATCH):
+        _tell_records(warehouse, part, report)
+    for built_ids in in_chunks(taken.notes, BATCH):
+        _tell_notes(warehouse, built_ids, report)
+    return report
+
+
+def _by_stage(warehouse: Warehouse, ids: Sequence[str], report: ReplayReport) -> dict[str, list[str]]:
+    """The rows that wait, or that a person put aside, by stage."""
+    found: dict[str, list[str]] = {stage: [] for stage in STAGES}
+    query = (
+        sa.select(quarantine.c.stage, quarantine.c.id)
+        .where(quarantine.c.account == warehouse.account, quarantine.c.id.in_(ids), concerns_us())
+        .order_by(quarantine.c.id)
+    )
+    with warehouse.read() as connection:
+        for stage, row_id in connection.execute(query):
+            found[stage].append(row_id)
+    if went_on := len(ids) - sum(map(len, found.values())):
+        report.left[WENT_ON] += went_on
+    return found
+
+
+def _take_unread(
+    warehouse: Warehouse, settings: Settings, ids: Sequence[str], report: ReplayReport, taken: _Taken, now: datetime
+) -> None:
+    with warehouse.begin() as connection:
+        _lock_changes(connection)
+        done: Reread = reread(warehouse, connection, settings, _locked(warehouse, connection, ids), now=now)
+    report.left.update(done.left)
+    report.still.update({("extract", code): count for code, count in done.misfits.items()})
+    report.landed += done.landed
+    taken.records += done.records
+    taken.days |= done.days
+
+
+def _take_unmapped(warehouse: Warehouse, ids: Sequence[str], report: ReplayReport, taken: _Taken) -> None:
+    records = source_records.c
+    with warehouse.begin() as connection:
+        _lock_changes(connection)
+        landed = {
+            (row.provider, row.stream, row.source_id): row.visit_day
+            for row in connection.execute(
+                sa.select(records.provider, records.stream, records.source_id, records.visit_day)
+                .join(quarantine, _same_record())
+                .where(quarantine.c.id.in_(ids))
+                .order_by(records.provider, records.stream, records.source_id)
+                .with_for_update(of=source_records)
+            )
+        }
+        days: set[date] = set()
+        opened: list[str] = []
+        for row in _locked(warehouse, connection, ids):
+            key = (row.provider, row.stream, row.source_id)
+            if key not in landed:
+                report.left[NOT_LANDED] += 1
+                continue
+            opened.append(row.id)
+            days.add(landed[key])
+            taken.records.append((row.id, key))
+            connection.execute(sa.update(source_records).where(*_is(warehouse, key)).values(mapped_seq=None))
+        _open_again(connection, opened)
+        make_due(warehouse, connection, days)
+    taken.days |= days
+
+
+def _take_unbuilt(warehouse: Warehouse, ids: Sequence[str], report: ReplayReport, taken: _Taken, now: datetime) -> None:
+    with warehouse.begin() as connection:
+        _lock_changes(connection)
+        current: dict[str, date] = dict(
+            connection.execute(
+                sa.select(quarantine.c.id, notes.c.visit_day)
+                .join(notes, _same_note())
+                .where(quarantine.c.id.in_(ids), quarantine.c.payload_hash == notes.c.version)
+            ).all()
+        )
+        _open_again(connection, list(current))
+        overtaken = [each for each in ids if each not in current]
+        resolve_quarantine(connection, overtaken, now)
+        make_due(warehouse, connection, set(current.values()))
+    report.became.update({OVERTAKEN: len(overtaken)} if overtaken else {})
+    taken.notes += list(current)
+    taken.days |= set(current.values())
+
+
+def _lock_changes(connection: sa.Connection) -> None:
+    """Takes the lock of those who land records, before any other: they take it first, too."""
+    connection.execute(sa.select(change_counter.c.value).with_for_update()).all()
+
+
+def _locked(warehouse: Warehouse, connection: sa.Connection, ids: Sequence[str]) -> Sequence[sa.Row[Any]]:
+    """The rows, held until the commit; without what went on meanwhile."""
+    own = (quarantine.c.account == warehouse.account, quarantine.c.id.in_(ids), concerns_us())
+    return connection.execute(sa.select(quarantine).where(*own).order_by(quarantine.c.id).with_for_update()).all()
+
+
+def _open_again(connection: sa.Connection, ids: Sequence[str]) -> None:
+    """What a person put aside waits again; so does what was closed, until the build closes it."""
+    connection.execute(
+        sa.update(quarantine).where(quarantine.c.id.in_(ids)).values(resolved_at=None, closed_by=None, closed_for=None)
+    )
+
+
+def _tell_records(warehouse: Warehouse, taken: Sequence[tuple[str, Key]], report: ReplayReport) -> None:
+    """What the landed records of these rows are now."""
+    records = source_records.c
+    with warehouse.read() as connection:
+        for _, key in taken:
+            row = connection.execute(
+                sa.select(records.outcome, records.outcome_code).where(*_is(warehouse, key))
+            ).one_or_none()
+            report.became.update(_became(row))
+            for stage, code in _still(warehouse, connection, key):
+                report.still[stage, code] += 1
+
+
+def _became(row: sa.Row[Any, Any] | None) -> Iterator[str]:
+    if row is not None and row.outcome == "held":
+        yield f"held.{row.outcome_code}"
+    elif row is not None and row.outcome in ("note", "part"):
+        yield row.outcome
+
+
+def _still(warehouse: Warehouse, connection: sa.Connection, key: Key) -> list[tuple[str, str]]:
+    provider, stream, source_id = key
+    table = quarantine.c
+    query = sa.select(table.stage, table.error_code).where(
+        table.account == warehouse.account,
+        table.provider == provider,
+        table.stream == stream,
+        table.source_id == source_id,
+        table.resolved_at.is_(None),
+    )
+    return [(stage, code) for stage, code in connection.execute(query)]
+
+
+def _tell_notes(warehouse: Warehouse, ids: Sequence[str], report: ReplayReport) -> None:
+    """What the notes of these rows of stage `fhir` are now."""
+    table = quarantine.c
+    query = sa.select(table.error_code, table.resolved_at).where(table.id.in_(ids))
+    with warehouse.read() as connection:
+        for code, resolved_at in connection.execute(query):
+            if resolved_at is None:
+                report.still["fhir", code] += 1
+            else:
+                report.became["document"] += 1
+
+
+def _same_record() -> sa.ColumnElement[bool]:
+    names = ("account", "provider", "stream", "source_id")
+    return sa.and_(*(source_records.c[name] == quarantine.c[name] for name in names))
+
+
+def _same_note() -> sa.ColumnElement[bool]:
+    names = ("account", "provider", "stream", "source_id")
+    return sa.and_(*(notes.c[name] == quarantine.c[name] for name in names))
+
+
+def _is(warehouse: Warehouse, key: Key) -> list[sa.ColumnElement[bool]]:
+    own = {"account": warehouse.account, **dict(zip(("provider", "stream", "source_id"), key, strict=True))}
+    return [source_records.c[name] == value for name, value in own.items()]
