@@ -128,7 +128,7 @@ def _due_query(account: str, day: date, version: str) -> sa.Select[tuple[str]]:
     )
     return (
         sa.select(notes.c.note_id)
-        .where(notes.c.account == account, notes.c.visit_day == day, ~current)
+        .where(notes.c.account == account, notes.c.visit_day == day, notes.c.forgotten_at.is_(None), ~current)
         .order_by(notes.c.note_id)
     )
 

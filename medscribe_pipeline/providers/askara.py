@@ -70,12 +70,14 @@ if TYPE_CHECKING:
     from medscribe_pipeline.warehouse.store import Warehouse
 
 __all__ = [
+    "ARCHIVED",
     "AUDIOS",
     "NAME",
     "NOTES",
     "AudioSource",
     "NoteSource",
     "audio_facts",
+    "list_page",
     "note_facts",
     "open_client",
     "pull_audios",
@@ -89,6 +91,7 @@ NOTES = "notes"
 
 VALIDATED = "validated"
 FAILED = "failed"
+ARCHIVED = ("exists[archivedAt]", "true")
 WAITING_STEPS = frozenset({"audio_recording", "transcription"})
 
 
@@ -222,7 +225,7 @@ def pull_audios(
         settings,
         window,
         "archivedAt",
-        (("exists[archivedAt]", "true"),),
+        (ARCHIVED,),
         clock,
         on_progress,
     )
@@ -296,6 +299,28 @@ def _pull_notes_of(
                 return
 
 
+def list_page(
+    client: HttpClient,
+    resource: str,
+    own: AskaraSettings,
+    number: int,
+    order: Order,
+    time_field: str,
+    low: datetime | None = None,
+    high: datetime | None = None,
+    extra: tuple[tuple[str, str], ...] = (),
+) -> Page:
+    """One page of a list by the times in `time_field`, from `low` to `high`."""
+    params = [("page", str(number)), ("itemsPerPage", str(own.page_size)), *extra]
+    if low is not None:
+        params.append((f"{time_field}[gte]", wire_time(low)))
+    if high is not None:
+        params.append((f"{time_field}[lte]", wire_time(high)))
+    params += [(f"order[{time_field}]", order), ("order[uuid]", order)]
+    answer = client.get_json(f"/{resource}", params)
+    return Page(items_of(answer), answer.sent_at)
+
+
 def _pull_list(
     client: HttpClient,
     source: Source,
@@ -312,14 +337,7 @@ def _pull_list(
     zone = settings.zone
 
     def fetch(low: datetime | None, number: int, order: Order) -> Page:
-        params = [("page", str(number)), ("itemsPerPage", str(own.page_size)), *extra]
-        if low is not None:
-            params.append((f"{time_field}[gte]", wire_time(low)))
-        if window.until is not None:
-            params.append((f"{time_field}[lte]", wire_time(window.until)))
-        params += [(f"order[{time_field}]", order), ("order[uuid]", order)]
-        answer = client.get_json(f"/{resource}", params)
-        return Page(items_of(answer), answer.sent_at)
+        return list_page(client, resource, own, number, order, time_field, low, window.until, extra)
 
     def changed_at(item: Any) -> datetime | None:
         try:

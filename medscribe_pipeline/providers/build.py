@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from pydantic import ValidationError
 
 from medscribe_pipeline.errors import MedscribeError, place_of
-from medscribe_pipeline.notes import content_hash
+from medscribe_pipeline.notes import NoteState, content_hash
 from medscribe_pipeline.providers.catalogue import PROVIDERS
 from medscribe_pipeline.providers.headings import headings_version
 from medscribe_pipeline.providers.pull import UNEXPECTED, field_paths
 from medscribe_pipeline.providers.records import Held, LandedRecord, ManifestVisit
-from medscribe_pipeline.warehouse.notes import MappedNote, too_long, write_notes
+from medscribe_pipeline.warehouse.history import keep_replaced
+from medscribe_pipeline.warehouse.notes import MappedNote, read_notes, too_long, write_notes
 from medscribe_pipeline.warehouse.quarantine import DISCARDED, quarantine_id, resolve_quarantine, write_quarantine
 from medscribe_pipeline.warehouse.store import in_chunks
 from medscribe_pipeline.warehouse.tables import (
@@ -24,6 +25,7 @@ from medscribe_pipeline.warehouse.tables import (
     source_records,
     visits,
 )
+from medscribe_pipeline.warehouse.tombstones import GONE, PAYLOAD_REMOVED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -122,10 +124,16 @@ def _due_query(account: str, day: date, fingerprint: str) -> sa.Select[str, str,
         .where(
             source_records.c.account == account,
             source_records.c.visit_day == day,
+            source_records.c.forgotten_at.is_(None),
             sa.or_(
                 source_records.c.mapped_seq.is_(None),
                 source_records.c.mapped_seq != source_records.c.change_seq,
-                source_records.c.mapped_with != fingerprint,
+                # What is gone or has no payload any more stays as it was mapped; another mapping has nothing to read.
+                sa.and_(
+                    source_records.c.mapped_with != fingerprint,
+                    source_records.c.gone_at.is_(None),
+                    source_records.c.payload_removed_at.is_(None),
+                ),
             ),
         )
         .order_by(source_records.c.provider, source_records.c.stream, source_records.c.source_id)
@@ -150,7 +158,12 @@ def _build_batch(
         outcomes: list[dict[str, Any]] = []
         problems: list[dict[str, Any]] = []
         for row, record in _records(warehouse, connection, keys):
-            made = _map(record, settings, row.provider)
+            if _is_withdrawn(row, record):
+                made = _withdrawn(connection, row)
+            elif row.payload_removed_at is not None:
+                made = _Made(QUARANTINED, PAYLOAD_REMOVED)
+            else:
+                made = _map(record, settings, row.provider)
             outcome, code = made.outcome, made.code
             mapped.extend(MappedNote(note, row.visit_day, row.change_seq) for note in made.notes)
             if outcome == QUARANTINED:
@@ -166,6 +179,8 @@ def _build_batch(
                     "mapped_with": fingerprint,
                 }
             )
+        if settings.history_days:
+            keep_replaced(warehouse, connection, mapped, now)
         write_notes(warehouse, connection, mapped, now)
         written = write_quarantine(warehouse, connection, problems)
         kept = {problem["id"] for problem in problems}
@@ -209,6 +224,33 @@ def _map(record: LandedRecord, settings: Settings, provider: str) -> _Made:
     return _Made("note", notes=result) if worded else _Made("held", "empty_note", notes=result)
 
 
+def _is_withdrawn(row: sa.Row[Any], record: LandedRecord) -> bool:
+    """Whether the notes of a record are to be what they were, retracted.
+
+    That an audio is archived shows when its notes are mapped; where they cannot be, it is read off the audio.
+    """
+    if record.gone:
+        return True
+    has_payload = row.payload_removed_at is None
+    return not has_payload and record.parent is not None and PROVIDERS[row.provider].withdraws(record.parent)
+
+
+def _withdrawn(connection: sa.Connection, row: sa.Row[Any]) -> _Made:
+    ids = sa.select(notes.c.note_id).where(
+        *(notes.c[name] == getattr(row, name) for name in ("account", "provider", "stream", "source_id"))
+    )
+    stored = read_notes(connection, list(connection.scalars(ids)), with_transcripts=True)
+    return _Made("note", notes=tuple(_retracted(item.note) for item in stored)) if stored else _Made("held", GONE)
+
+
+def _retracted(note: ScribeNote) -> ScribeNote:
+    """The note, withdrawn: another version, made from the one that is withdrawn."""
+    if note.state is NoteState.RETRACTED:
+        return note
+    version = content_hash([note.version, NoteState.RETRACTED])
+    return replace(note, state=NoteState.RETRACTED, version=version, attested=False)
+
+
 def _records(
     warehouse: Warehouse, connection: sa.Connection, keys: Sequence[tuple[str, str, str]]
 ) -> list[tuple[sa.Row[Any], LandedRecord]]:
@@ -223,13 +265,14 @@ def _records(
             .with_for_update()
         ).all()
         parent_ids = [row.parent_id for row in rows if row.parent_id]
-        parents: dict[str, Any] = dict(
-            connection.execute(
-                sa.select(source_records.c.source_id, source_records.c.payload).where(
+        parents = {
+            source_id: (payload, gone_at is not None)
+            for source_id, payload, gone_at in connection.execute(
+                sa.select(source_records.c.source_id, source_records.c.payload, source_records.c.gone_at).where(
                     *own, source_records.c.source_id.in_(parent_ids), source_records.c.parent_id.is_(None)
                 )
-            ).all()
-        )
+            )
+        }
         children: dict[str, int] = dict(
             connection.execute(
                 sa.select(source_records.c.parent_id, sa.func.count())
@@ -257,7 +300,8 @@ def _records(
                     source_id=row.source_id,
                     payload=row.payload,
                     fetched_at=row.fetched_at,
-                    parent=parents.get(row.parent_id),
+                    parent=(parent := parents.get(row.parent_id, (None, False)))[0],
+                    gone=row.gone_at is not None or parent[1],
                     children=children.get(row.source_id, 0),
                     visit=manifest.get(row.source_id) or manifest.get(row.parent_id),
                 ),

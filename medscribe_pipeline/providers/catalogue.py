@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
 
-from medscribe_pipeline.providers import askara, audioscribe, intron, nabla
+from medscribe_pipeline.providers import askara, audioscribe, intron, nabla, whole_lists
 from medscribe_pipeline.providers.records import Held
 from medscribe_pipeline.warehouse.tables import source_records
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from medscribe_pipeline.providers.http import HttpClient
     from medscribe_pipeline.providers.pull import Facts, PullReport, Window
     from medscribe_pipeline.providers.records import LandedRecord
+    from medscribe_pipeline.providers.whole_lists import WholeList
     from medscribe_pipeline.providers.work import WorkProvider
     from medscribe_pipeline.settings import Settings
     from medscribe_pipeline.warehouse.landing import Landing
@@ -74,12 +75,14 @@ class Stream:
         pull: How it is pulled.
         after: Streams of the same provider that have to be pulled before.
         description: For the graph.
+        whole: How everything in it is listed, to find what is gone.
         reader: How its records are read again out of the quarantine; without it only the provider can help.
     """
 
     name: str
     pull: Pull
     description: str
+    whole: WholeList
     after: tuple[str, ...] = ()
     reader: Reader | None = None
 
@@ -94,6 +97,8 @@ class Provider:
         to_notes: Maps a landed record to its notes, or says why there is none.
         streams: What can be listed.
         work: What works on order, for a provider that cannot be listed.
+        withdraws: Whether a record takes back what hangs on it, without being gone itself (an archived audio). Asked
+            where the record that hangs on it cannot be mapped again, because its payload was removed for its age.
     """
 
     name: str
@@ -101,6 +106,7 @@ class Provider:
     to_notes: Callable[[LandedRecord, Settings], tuple[ScribeNote, ...] | Held]
     streams: tuple[Stream, ...] = ()
     work: Callable[[Settings], WorkProvider] | None = None
+    withdraws: Callable[[dict[str, Any]], bool] = lambda _: False
 
     def stream(self, name: str) -> Stream:
         """The stream of that name."""
@@ -183,17 +189,20 @@ PROVIDERS: dict[str, Provider] = {
                 askara.AUDIOS,
                 _pull_audios,
                 "Askara audios: who, when, and how far the recording has come.",
+                whole_lists.ASKARA_AUDIOS,
                 reader=Reader("uuid", askara.audio_facts, detailed=True),
             ),
             Stream(
                 askara.NOTES,
                 _pull_notes,
                 "Askara notes: the text written from an audio.",
+                whole_lists.ASKARA_NOTES,
                 after=(askara.AUDIOS,),
                 reader=Reader("uuid", askara.note_facts, detailed=True),
             ),
         ),
         to_notes=_single(askara.to_note),
+        withdraws=lambda audio: audio.get("archivedAt") is not None,
     ),
     audioscribe.NAME: Provider(
         name=audioscribe.NAME,
@@ -203,6 +212,7 @@ PROVIDERS: dict[str, Provider] = {
                 audioscribe.SESSIONS,
                 _pull_sessions,
                 "AudioScribe sessions: note text and raw transcript.",
+                whole_lists.AUDIOSCRIBE_SESSIONS,
                 reader=Reader("id", audioscribe.session_facts, detailed=False),
             ),
         ),

@@ -309,7 +309,11 @@ def land_items(
             candidates[source_id] = (item, digest)
     known = landing.known([*candidates, *(problem.source_id for problem in problems)])
     seen = {key for key, (_, digest) in candidates.items() if key in known and known[key].list_hash == digest}
-    wanted = {key: value for key, value in candidates.items() if window.full or key not in seen}
+    # What was forgotten on request is not even asked for.
+    kept_away = {key for key in candidates if key in known and known[key].forgotten}
+    wanted = {
+        key: value for key, value in candidates.items() if (window.full or key not in seen) and key not in kept_away
+    }
     skipped = [known[key] for key in candidates if key not in wanted]
     unseen = [problem for problem in problems if problem.source_id not in known]
     still_quarantined = sum(skip.quarantined for skip in skipped)

@@ -40,7 +40,10 @@ class ManifestVisit:
 
 @dataclass(frozen=True, slots=True)
 class LandedRecord:
-    """A row of `source_records`, with its parent's payload, how many records hang on it, and its manifest row."""
+    """A row of `source_records`, with its parent's payload, how many records hang on it, and its manifest row.
+
+    `gone` says that the provider does not hold it any more, or not the record it hangs on.
+    """
 
     stream: str
     source_id: str
@@ -49,6 +52,7 @@ class LandedRecord:
     children: int = 0
     visit: ManifestVisit | None = None
     fetched_at: datetime | None = None
+    gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,29 @@ class Settings(BaseSettings):
         "single_run",
         description="`single_run` builds a range of days in one run; `multi_run` one run a day, for a distributed launcher.",
     )
+    sweep_policy: Literal["report", "retract"] = Field(
+        "report",
+        description="What a sweep does with records their provider holds no more: `report` counts them, `retract` withdraws their notes, also from the EHR.",
+    )
+    sweep_max_share: float = Field(
+        0.05,
+        gt=0,
+        le=1,
+        description="Largest share of a stream's records a sweep believes to be gone at once; five of them it always may. More is reported and not believed.",
+    )
+    sweep_confirm_after_s: int = Field(
+        86_400,
+        ge=0,
+        description="Where a missing record cannot be asked for: it is believed to be gone when two sweeps this far apart have missed it.",
+    )
+    history_days: int = Field(
+        365, ge=0, description="How long replaced versions of notes are kept, in days; 0 keeps none."
+    )
+    payload_days: int = Field(
+        0,
+        ge=0,
+        description="How long payloads are kept as received, in days; 0 for ever. Later their text is removed and their hash kept; such a record cannot be mapped anew.",
+    )
     encryption_key: EncryptionKey | None = Field(
         None,
         description="Key the payloads in quarantine are sealed with: 32 random bytes in Base64 (`openssl rand -base64 32`). Without it they are kept as they came.",

@@ -12,25 +12,13 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from medscribe_pipeline.warehouse.tables import KEY, NAME, UtcDateTime
+from medscribe_pipeline.warehouse.tables import access_log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
 __all__ = ["Access", "current_user", "note_access", "read_accesses"]
-
-# The table comes with migration 0008; until then it stands apart from the others, which tests hold against the database.
-access_log = sa.Table(
-    "access_log",
-    sa.MetaData(),
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("account", NAME, nullable=False),
-    sa.Column("at", UtcDateTime, nullable=False),
-    sa.Column("who", NAME, nullable=False),
-    sa.Column("what", NAME, nullable=False),
-    sa.Column("subject", KEY, nullable=False),
-)
 
 SUBJECT_LENGTH = 255
 WHO_LENGTH = 64

@@ -26,6 +26,7 @@ from medscribe_pipeline.warehouse.tables import (
     sync_cursors,
     visits,
 )
+from medscribe_pipeline.warehouse.tombstones import wanted_again
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,10 +82,11 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is remembered of a record's list item: its hash, and whether the record did not fit."""
+    """What is remembered of a record's list item: its hash, whether it did not fit, whether it is to stay away."""
 
     list_hash: str
     quarantined: bool = False
+    forgotten: bool = False
 
 
 @dataclass(slots=True)
@@ -147,16 +149,20 @@ class Landing:
     def known(self, source_ids: Sequence[str]) -> dict[str, Known]:
         """For each id already here, what its list item was when it was last seen: landed or waiting in quarantine.
 
-        Records quarantined because the provider did not answer (`detail_*`) are not known: they are tried again. What
-        a person has put aside is known, and counts as unchanged.
+        Records quarantined because the provider did not answer (`detail_*`) are not known: they are tried again. Nor
+        are those that were gone, or whose payload is missed: if they are listed, they land. What a person has put
+        aside is known, and counts as unchanged.
         """
         known: dict[str, Known] = {}
+        forgotten: dict[str, Known] = {}
         with self.warehouse.read() as connection:
             for chunk in in_chunks(source_ids):
-                landed = sa.select(source_records.c.source_id, source_records.c.list_hash).where(
-                    *self._record_key(), source_records.c.source_id.in_(chunk)
-                )
-                known.update((key, Known(seen)) for key, seen in connection.execute(landed))
+                landed = sa.select(
+                    source_records.c.source_id, source_records.c.list_hash, source_records.c.forgotten_at
+                ).where(*self._record_key(), source_records.c.source_id.in_(chunk), ~wanted_again())
+                for key, seen, forgotten_at in connection.execute(landed):
+                    into = known if forgotten_at is None else forgotten
+                    into[key] = Known(seen, forgotten=forgotten_at is not None)
                 waits = quarantine.c.closed_by.is_(None)
                 seen_before = sa.select(quarantine.c.source_id, quarantine.c.payload_hash, waits).where(
                     *self._quarantine_key(),
@@ -168,7 +174,7 @@ class Landing:
                     (key, Known(seen, quarantined=bool(open_still)))
                     for key, seen, open_still in connection.execute(seen_before)
                 )
-        return known
+        return known | forgotten
 
     def waiting_for_detail(self, limit: int) -> list[tuple[str, Any]]:
         """Quarantined records the provider did not answer for, longest waiting first: id and list item.
@@ -247,14 +253,17 @@ class Landing:
         for source_id, record in records.items():
             new_hash = content_hash(record.payload)
             old = existing.get(source_id)
+            if old is not None and old.forgotten_at is not None:
+                continue
             if old is not None and _is_older(record, old):
                 landed.stale += 1
                 continue
             settled.append(source_id)
-            if old is not None and old.content_hash == new_hash and old.list_hash == record.list_hash:
+            same = old is not None and old.content_hash == new_hash and not old.wanted_again
+            if same and old is not None and old.list_hash == record.list_hash:
                 landed.unchanged += 1
                 continue
-            if old is not None and old.content_hash == new_hash:
+            if same:
                 # Announced by another item than last time (a webhook, not the list), and the same: nothing to build.
                 connection.execute(
                     sa.update(source_records)
@@ -292,6 +301,8 @@ class Landing:
                     "parent_id": record.parent_id,
                     "change_seq": sequence,
                     "run_id": self._run_id,
+                    "gone_at": None,
+                    "payload_removed_at": None,
                 }
             )
         self.warehouse.upsert(connection, source_records, rows)
@@ -317,6 +328,9 @@ class Landing:
                 source_records.c.fetched_at,
                 source_records.c.visit_day,
                 source_records.c.parent_id,
+                source_records.c.gone_at,
+                source_records.c.forgotten_at,
+                wanted_again().label("wanted_again"),
             ).where(*self._record_key(), source_records.c.source_id.in_(chunk))
             found.update({row.source_id: row for row in connection.execute(query)})
         return found
@@ -387,7 +401,10 @@ class Landing:
     def _quarantine(self, connection: sa.Connection, problems: Sequence[Problem], now: datetime) -> int:
         """Opens or renews quarantine rows; returns how many are new or different from before."""
         rows = {}
+        existing = self._existing(connection, [problem.source_id for problem in problems])
         for problem in problems:
+            if problem.source_id in existing and existing[problem.source_id].forgotten_at is not None:
+                continue
             key = self._quarantine_id(problem.source_id)
             rows[key] = {
                 "id": key,
@@ -427,7 +444,12 @@ class Landing:
 
 
 def _is_older(record: SourceRecord, old: sa.Row[Any]) -> bool:
-    """Whether what came is older than what is there: by the provider's clock, or else by when we asked."""
+    """Whether what came is older than what is there: by the provider's clock, or else by when we asked.
+
+    What was asked for before the record was found to be gone is older than that, whatever it says.
+    """
+    if old.gone_at is not None and record.fetched_at <= old.gone_at:
+        return True
     if (
         record.updated_at is not None
         and old.source_updated_at is not None

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
 
 __all__ = [
+    "access_log",
     "change_counter",
     "delivered_days",
     "deliveries",
@@ -29,11 +30,13 @@ __all__ = [
     "metadata",
     "note_sections",
     "notes",
+    "notes_history",
     "oauth_tokens",
     "quarantine",
     "rate_budgets",
     "scribe_jobs",
     "source_records",
+    "sweep_sightings",
     "sync_cursor_history",
     "sync_cursors",
     "transcripts",
@@ -185,6 +188,9 @@ source_records = sa.Table(
     sa.Column(
         "mapped_with", NAME, comment="Fingerprint of the mapping (code, data files, settings) the outcome belongs to."
     ),
+    sa.Column("gone_at", UtcDateTime, comment="Tombstone: when the provider was found to hold it no more."),
+    sa.Column("payload_removed_at", UtcDateTime, comment="When the payload was removed; it is {} since."),
+    sa.Column("forgotten_at", UtcDateTime, comment="Forgotten on request: never landed or mapped again."),
     sa.Index("ix_source_records_day", "account", "visit_day", "provider", "stream"),
     sa.Index("ix_source_records_parent", "account", "provider", "parent_id"),
     comment="Everything pulled, as it came.",
@@ -253,6 +259,7 @@ visits = sa.Table(
         nullable=False,
         comment="When the row came in.",
     ),
+    sa.Column("forgotten_at", UtcDateTime, comment="Forgotten on request: an import leaves the row as it is."),
     _time_readable("started_at"),
     _time_readable("ended_at"),
     comment="The visits manifest: who, where and when, for recordings whose provider does not say.",
@@ -301,6 +308,7 @@ notes = sa.Table(
         comment="change_seq it was mapped from; an older one never overwrites.",
     ),
     sa.Column("mapped_at", UtcDateTime, nullable=False, comment="When this row was written."),
+    sa.Column("forgotten_at", UtcDateTime, comment="Forgotten on request: what it said and of whom is gone."),
     sa.UniqueConstraint("account", "provider", "stream", "source_id", "kind"),
     sa.Index("ix_notes_day", "account", "visit_day"),
     comment="The normalised notes, newest version.",
@@ -325,6 +333,36 @@ transcripts = sa.Table(
     sa.Column("note_id", ID, sa.ForeignKey("notes.note_id", ondelete="CASCADE"), primary_key=True),
     sa.Column("turns", Json, nullable=False, comment="List of {text, speaker, start_offset_ms, end_offset_ms}."),
     comment="What was said, where the provider gives it.",
+)
+
+notes_history = sa.Table(
+    "notes_history",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True, comment="Order in which they were replaced."),
+    sa.Column("account", NAME, nullable=False),
+    sa.Column("note_id", ID, nullable=False),
+    sa.Column("provider", NAME, nullable=False),
+    sa.Column("visit_day", sa.Date, nullable=False),
+    sa.Column("version", HASH, nullable=False, comment="The version that was replaced."),
+    sa.Column("replaced_by", HASH, nullable=False, comment="The version that replaced it."),
+    sa.Column("state", sa.String(16), nullable=False, comment="draft, validated, retracted or failed."),
+    sa.Column("attested", sa.Boolean, comment="Whether the provider said that a clinician signed it off."),
+    sa.Column("title", sa.Text, comment="Title. Patient's text."),
+    sa.Column("language", NAME, comment="Language, as a BCP 47 tag."),
+    sa.Column("template", NAME, comment="The provider's template key."),
+    sa.Column(
+        "sections", Json, nullable=False, comment="List of {key, title, text, format, sections}. Patient's text."
+    ),
+    sa.Column("transcript", Json, comment="As `turns` of transcripts; NULL where there was none. Patient's text."),
+    sa.Column("source_seq", sa.BigInteger, nullable=False, comment="change_seq it was mapped from."),
+    sa.Column("created_at", UtcDateTime, comment="When the provider created the text."),
+    sa.Column("updated_at", UtcDateTime, comment="When the provider had last changed it."),
+    sa.Column("validated_at", UtcDateTime, comment="When a clinician signed it off, where the provider said."),
+    sa.Column("mapped_at", UtcDateTime, nullable=False, comment="When it became the newest version here."),
+    sa.Column("replaced_at", UtcDateTime, nullable=False, comment="When it ceased to be."),
+    sa.Index("ix_notes_history_note", "account", "note_id"),
+    sa.Index("ix_notes_history_age", "account", "replaced_at"),
+    comment="Versions of notes that were replaced; kept for MEDSCRIBE_HISTORY_DAYS.",
 )
 
 fhir_documents = sa.Table(
@@ -524,6 +562,33 @@ rate_budgets = sa.Table(
     sa.Column("window_at", UtcDateTime, nullable=False, comment="When the last call was let go."),
     sa.Column("used", sa.Integer, nullable=False, comment="Calls since the last quiet minute."),
     comment="Calls a minute, shared by all runs of an account.",
+)
+
+sweep_sightings = sa.Table(
+    "sweep_sightings",
+    metadata,
+    sa.Column("account", NAME, primary_key=True),
+    sa.Column("provider", NAME, primary_key=True),
+    sa.Column("stream", NAME, primary_key=True),
+    sa.Column("source_id", KEY, primary_key=True, comment="The provider's own id."),
+    sa.Column("first_missing_at", UtcDateTime, nullable=False, comment="First sweep that did not find it."),
+    sa.Column("last_missing_at", UtcDateTime, nullable=False, comment="Latest one."),
+    sa.Column("confirmed_at", UtcDateTime, comment="When it was believed to be gone; NULL: not yet."),
+    comment="Landed records a provider does not list any more; a row goes when the record is there again, "
+    "or retracted.",
+)
+
+access_log = sa.Table(
+    "access_log",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True, comment="Order of the rows."),
+    sa.Column("account", NAME, nullable=False),
+    sa.Column("at", UtcDateTime, nullable=False, comment="When."),
+    sa.Column("who", NAME, nullable=False, comment="User of the operating system."),
+    sa.Column("what", NAME, nullable=False, comment="What was shown or done, as a code: show_text, forget."),
+    sa.Column("subject", KEY, nullable=False, comment="Of what: an id of ours or a name, never a patient's."),
+    sa.Index("ix_access_log_at", "account", "at"),
+    comment="Who had patients' texts or identifiers shown, or removed.",
 )
 
 _EVERYWHERE = {
