@@ -10,7 +10,6 @@ import orjson
 
 from medscribe_pipeline.cli.deliveries_acts import now
 from medscribe_pipeline.cli.deliveries_print import say, stream_json, write_line
-from medscribe_pipeline.cli.output import REASONS
 from medscribe_pipeline.ehr.auth import open_http
 from medscribe_pipeline.ehr.by_hand import reconciled
 from medscribe_pipeline.ehr.client import FhirClient
@@ -19,6 +18,7 @@ from medscribe_pipeline.ehr.dry_run import preview_day
 from medscribe_pipeline.ehr.ledger import State
 from medscribe_pipeline.ehr.listing import Which, counted
 from medscribe_pipeline.errors import MedscribeError
+from medscribe_pipeline.operation.reasons import SAYS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -167,7 +167,7 @@ def _group(planned: Planned) -> str:
 
 def _what(planned: Planned) -> str:
     group = _group(planned)
-    return f"held: {REASONS.get(planned.reason, planned.reason)}" if group == "held" and planned.reason else group
+    return f"held: {SAYS.get(planned.reason, planned.reason)}" if group == "held" and planned.reason else group
 
 
 def _row(target: str, day: date, planned: Planned, *, with_text: bool) -> dict[str, Any]:

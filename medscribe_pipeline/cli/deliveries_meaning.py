@@ -4,29 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from medscribe_pipeline.cli.output import REASONS
 from medscribe_pipeline.ehr.ledger import State
 from medscribe_pipeline.ehr.plan import SUPERSEDED
 from medscribe_pipeline.ehr.sending import CANNOT_BE_ASKED
 from medscribe_pipeline.ehr.signatures import in_doubt
+from medscribe_pipeline.operation.reasons import SAYS, Kind, explain
 
 if TYPE_CHECKING:
     from medscribe_pipeline.ehr.listing import Standing
 
 __all__ = ["means"]
-
-_TO_DO = {
-    "refused": "the codes and elements say what the server minds. Mend the cause",
-    "too_large": "it is larger than the server takes; see the capabilities of the target",
-    "changed_in_ehr": "somebody edited the server's copy. Compare and decide there; a retry is refused as long as the "
-    "copy is not what was left there",
-    "newer_in_ehr": "what stands on the server is of a later time. Compare and decide there",
-    "other_version_in_ehr": "the server holds another version of this note. Compare and decide there",
-    "several_matches": "the server has the note more than once. Remove the duplicates there",
-    "version_unknown": "nothing tells which version stands on the server. Compare there, and discard what is to stay "
-    "as it is",
-}
-"""What a person can do about a rejected version, by reason."""
 
 _MEANS = {
     State.PLANNED: "It waits for its turn: the next `medscribe sync` sends it, if nothing stands in its way.",
@@ -55,8 +42,8 @@ _GIVEN_UP_IN_DOUBT = (
 def means(standing: Standing) -> str:
     """A sentence or two about where a version stands."""
     reason = standing.reason or ""
-    to_do = _TO_DO.get(reason, "look at the codes, and mend the cause")
-    return _sentence(standing).format(reason=reason, why=REASONS.get(reason, reason), to_do=to_do)
+    to_do = explain(Kind.REJECTED, reason).to_do
+    return _sentence(standing).format(reason=reason, why=SAYS.get(reason, reason), to_do=to_do)
 
 
 def _sentence(standing: Standing) -> str:

@@ -11,10 +11,11 @@ import orjson
 from rich.table import Table
 
 from medscribe_pipeline.cli.deliveries_meaning import means
-from medscribe_pipeline.cli.output import REASONS, console, print_json
+from medscribe_pipeline.cli.output import console, print_json
 from medscribe_pipeline.cli.show import CONTROL
 from medscribe_pipeline.ehr.by_hand import Obstacle
 from medscribe_pipeline.ehr.signatures import Act, hand_act
+from medscribe_pipeline.operation.reasons import SAYS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -82,7 +83,7 @@ def print_counts(counts: Iterable[Count], title: str) -> None:
         table.add_column(column, justify="right" if column == "versions" else "left")
     for each in counts:
         reason = each.reason or "-"
-        table.add_row(each.target, each.state.value, reason, REASONS.get(reason, ""), str(each.versions))
+        table.add_row(each.target, each.state.value, reason, SAYS.get(reason, ""), str(each.versions))
     console.print(table)
 
 

@@ -14,6 +14,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from medscribe_pipeline.operation.reasons import SAYS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
@@ -257,7 +259,7 @@ def _why(status: Status) -> Table:
             *((f"{WANTED.get(wanted, wanted)} refused", code, count) for (wanted, code), count in p.refused.items()),
         ]
         for what, code, count in sorted(rows):
-            why.add_row(p.provider, what, REASONS.get(code, code), str(count))
+            why.add_row(p.provider, what, SAYS.get(code, code), str(count))
     return why
 
 
@@ -275,57 +277,3 @@ JOB_STATES = ("wanted", "submitting", "running", "ready", "failed", "expired", "
 JOBS_THAT_STOPPED = ("failed", "expired", "unknown")
 
 WANTED = {"follow_up": "next job"}
-
-REASONS = {
-    "archived_without_note": "archived before a note was written",
-    "empty_note": "the note is empty",
-    "failed_at_provider": "the provider could not transcribe it",
-    "no_note_yet": "transcribed, but no note written yet",
-    "not_transcribed_yet": "still recording or being transcribed",
-    "not_validated": "no clinician has validated it yet",
-    "patient_conflict": "note and audio name different patients",
-    "patient_unknown": "nobody says who the patient is: import a visits manifest",
-    "patient_missing": "the EHR knows no such patient: see `medscribe links list`",
-    "patient_ambiguous": "the EHR does not say which patient it is: link it by hand",
-    "patient_refused": "the EHR refuses a search for this patient: link it by hand",
-    "practitioner_missing": "the EHR knows no such clinician: link them by hand",
-    "practitioner_ambiguous": "the EHR does not say which clinician it is: link them by hand",
-    "practitioner_refused": "the EHR refuses a search for this clinician: link them by hand",
-    "encounter_missing": "the EHR knows no such encounter",
-    "encounter_ambiguous": "the EHR does not say which encounter it is: link it by hand",
-    "encounter_refused": "the EHR refuses a search for this encounter: link it by hand",
-    "encounter_mismatch": "the encounter is another patient's: see the visits manifest",
-    "retracted_before_delivery": "withdrawn before it was ever delivered",
-    "superseded": "a newer version exists",
-    "documents_missing": "its documents are not built, or in quarantine",
-    "amendment_by_hand": "the target takes no later versions: a person has to see to it",
-    "retraction_by_hand": "the target takes no withdrawals: a person has to see to it",
-    "held_by_switch": "HOLD_ALL of the target is on",
-    "encounter_required": "the target takes no note without an encounter",
-    "author_required": "the target takes no note without its clinician",
-    "period_end_required": "the target wants to know when the visit ended",
-    "attachment_type": "the target takes none of the forms the note is built in",
-    "doc_status_not_accepted": "the target takes no document of this status",
-    "too_large": "larger than the target takes",
-    "cannot_be_asked": "the target cannot be asked: look there, then `medscribe deliveries release` or `discard`",
-    "lookup_failed": "the target did not say whether it has it",
-    "changed_in_ehr": "somebody changed it in the EHR since",
-    "wire_model": "a field has the wrong type or is missing",
-    "no_id": "the record has no id",
-    "worker_died": "the run died while it was sent",
-    "timeout": "no answer in time",
-    "disconnected": "the connection broke before an answer",
-    "no_result": "no end within JOB_EXPIRES_AFTER_S",
-    "gone": "the provider knows nothing of it",
-    "provider_failure": "the provider gave it up, without a reason we can show",
-    "no_recording": "the visit names no recording",
-    "audio_path": "this provider takes no local files: give an audio_url",
-    "audio_missing": "the audio file is not there",
-    "audio_folder": "no audio folder is set",
-    "audio_outside": "the audio file is not in the audio folder",
-    "audio_type": "the audio file is of no type the provider takes",
-    "audio_too_large": "the audio file is too large",
-    "audio_url_private": "the audio URL leads to a private address",
-    "audio_url_scheme": "the audio URL must begin with https://",
-}
-"""What the codes of the ledger and the quarantine mean; a code that is not here is shown as it is."""

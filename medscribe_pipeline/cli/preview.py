@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from medscribe_pipeline.cli.output import REASONS
 from medscribe_pipeline.cli.show import find_note
 from medscribe_pipeline.ehr import ledger
 from medscribe_pipeline.ehr.ledger import State
@@ -25,6 +24,7 @@ from medscribe_pipeline.errors import ConfigError
 from medscribe_pipeline.fhir import BuildOptions, InvalidResource, build_documents, check
 from medscribe_pipeline.fhir.coverage import Treatment, codes_of, safe_key
 from medscribe_pipeline.fhir.preview import preview_html
+from medscribe_pipeline.operation.reasons import SAYS
 from medscribe_pipeline.warehouse.notes import read_notes
 from medscribe_pipeline.warehouse.tables import notes
 
@@ -157,7 +157,7 @@ def _delivery(target: EhrSettings, note: NoteFacts, listed: Sequence[Entry]) -> 
     if reason in (None, HELD_BY_SWITCH):
         reason = HELD_BY_SWITCH if target.hold_all else None
     if reason is not None:
-        return f"Held: {REASONS.get(reason, reason)} ({reason})."
+        return f"Held: {SAYS.get(reason, reason)} ({reason})."
     return "Goes out with the next delivery." if target.enabled else "Could go out; no EHR is configured."
 
 

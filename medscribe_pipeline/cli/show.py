@@ -10,8 +10,9 @@ import sqlalchemy as sa
 from rich.table import Table
 from rich.text import Text
 
-from medscribe_pipeline.cli.output import REASONS, console
+from medscribe_pipeline.cli.output import console
 from medscribe_pipeline.errors import ConfigError
+from medscribe_pipeline.operation.reasons import SAYS
 from medscribe_pipeline.warehouse.tables import deliveries, fhir_documents, note_sections, notes
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ def render(found: dict[str, Any]) -> None:
     for column in ("target", "resource", "version", "state", "why", "server id", "ETag", "attempts", "settled"):
         sent.add_column(column)
     for row in found["deliveries"]:
-        reason = REASONS.get(row["reason"], row["reason"]) if row["reason"] else "-"
+        reason = SAYS.get(row["reason"], row["reason"]) if row["reason"] else "-"
         settled = row["settled_at"].isoformat(timespec="seconds") if row["settled_at"] else "-"
         sent.add_row(
             row["target"],

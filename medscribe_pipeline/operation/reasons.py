@@ -123,7 +123,7 @@ _KINDS: Mapping[Kind, Explained] = {
     ),
     Kind.JOB_STOPPED: Explained(
         "the provider gave it up ({code})",
-        "mend the recording if it can be mended, then have it done again; or cancel it in your mind: no note comes",
+        "mend the recording if that can be done, then have it done again; else no note comes of it",
         _JOB_RETRY,
         Act.PERSON,
     ),
@@ -305,9 +305,7 @@ REASONS: Mapping[str, Reason] = MappingProxyType(
             "larger than the target takes", "it is larger than the server takes; see the capabilities of the target"
         ),
         # Notes that were refused, or of which nobody knows
-        "refused": Reason(
-            "the server refused it", "the codes and elements say what the server minds. Mend the cause"
-        ),
+        "refused": Reason("the server refused it", "the codes and elements say what the server minds. Mend the cause"),
         "changed_in_ehr": Reason(
             "somebody changed it in the EHR since",
             "somebody edited the server's copy. Compare and decide there; a retry is refused as long as the copy is "
@@ -419,6 +417,7 @@ REASONS: Mapping[str, Reason] = MappingProxyType(
         "audio_not_a_file": Reason("the audio path leads to no file"),
         "audio_unreadable": Reason("the audio file cannot be read"),
         "audio_url": Reason("the audio URL is no URL"),
+        "audio_url_credentials": Reason("the audio URL holds a user name or a password"),
         "audio_url_private": Reason("the audio URL leads to a private address"),
         "audio_url_scheme": Reason("the audio URL must begin with https://"),
     }
@@ -440,7 +439,9 @@ def explain(kind: Kind, code: str | None = None) -> Explained:
     general = _KINDS[kind]
     own = REASONS.get(code or "")
     if own is None:
-        return Explained(general.says.format(code=code or "no reason given"), general.to_do, general.command, general.act)
+        return Explained(
+            general.says.format(code=code or "no reason given"), general.to_do, general.command, general.act
+        )
     return Explained(
         own.says,
         general.to_do if own.to_do is None else own.to_do,

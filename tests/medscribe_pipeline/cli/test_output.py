@@ -195,7 +195,7 @@ def test_a_person_sees_how_jobs_stand_and_why_some_stopped() -> None:
         ("nabla", "job expired", "no end within JOB_EXPIRES_AFTER_S", "1"),
         ("nabla", "job failed", "too_short", "1"),
         ("nabla", "job unknown", "no answer in time", "1"),
-        ("nabla", "next job refused", "internal", "1"),
+        ("nabla", "next job refused", "a mistake of this project", "1"),
         ("nabla", "visit refused", "the audio file is not there", "1"),
     ]
 
