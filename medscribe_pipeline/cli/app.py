@@ -14,6 +14,7 @@ from medscribe_pipeline.cli.ehr import ehr_app
 from medscribe_pipeline.cli.fhir import fhir_app
 from medscribe_pipeline.cli.links import links_app
 from medscribe_pipeline.cli.options import Day, Json, day_of
+from medscribe_pipeline.cli.quarantine import quarantine_app
 
 if TYPE_CHECKING:
     from medscribe_pipeline.cli.runner import SyncResult
@@ -35,6 +36,7 @@ app.add_typer(fhir_app, name="fhir")
 app.add_typer(ehr_app, name="ehr")
 app.add_typer(links_app, name="links")
 app.add_typer(deliveries_app, name="deliveries")
+app.add_typer(quarantine_app, name="quarantine")
 app.command()(deliver)
 
 

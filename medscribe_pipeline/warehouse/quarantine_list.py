@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from medscribe_pipeline.errors import ConfigError
 from medscribe_pipeline.warehouse.store import in_chunks
-from medscribe_pipeline.warehouse.tables import quarantine
+from medscribe_pipeline.warehouse.tables import quarantine, source_records
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -177,18 +177,24 @@ def read_trouble(warehouse: Warehouse, row_id: str) -> Trouble:
     return Trouble(*row)
 
 
-def read_payload(warehouse: Warehouse, row_id: str) -> Any:
-    """What was received; `None` where the row keeps no copy, because the record itself has landed.
+def read_payload(warehouse: Warehouse, trouble: Trouble) -> Any:
+    """What was received: from the row, or from the record itself where that has landed; `None` if it is kept nowhere.
 
     Raises:
         MedscribeError: `sealed_away`: its key is not known.
     """
-    query = sa.select(quarantine.c.payload, quarantine.c.sealed_with).where(
-        quarantine.c.account == warehouse.account, quarantine.c.id == row_id
+    own = {name: getattr(trouble, name) for name in ("provider", "stream", "source_id")}
+    landed = sa.select(source_records.c.payload).where(
+        source_records.c.account == warehouse.account, *(source_records.c[name] == own[name] for name in own)
+    )
+    kept = sa.select(quarantine.c.payload, quarantine.c.sealed_with).where(
+        quarantine.c.account == warehouse.account, quarantine.c.id == trouble.id
     )
     with warehouse.read() as connection:
-        stored, sealed_with = connection.execute(query).one()
-    return warehouse.sealing.open(row_id, stored, sealed_with)
+        if trouble.stage != "extract":
+            return connection.scalar(landed)
+        stored, sealed_with = connection.execute(kept).one()
+    return warehouse.sealing.open(trouble.id, stored, sealed_with)
 
 
 def _no_such_row() -> ConfigError:
