@@ -229,6 +229,7 @@ def pull_audios(
         clock,
         on_progress,
     )
+    report.complete = report.complete and archived.complete
     report.pages += archived.pages
     report.items += archived.items
     report.landed.add(archived.landed)

@@ -105,7 +105,8 @@ def pull_changes(
         walk.held = window.since is not None and (before is None or window.since > before)
         if not walk.read_sorted(low):
             walk.read_whole(low)
-    report.complete = True
+    # Page numbers that no two readings agreed on may hide a record, and so may a window.
+    report.complete = not walk.held
     return report
 
 
@@ -222,6 +223,7 @@ class _Walk:
                 self._advance(moved)
                 return
             previous = seen
+        self.held = True
 
     def _all_pages(self, low: datetime | None) -> Iterator[Page]:
         page: Page | None = None

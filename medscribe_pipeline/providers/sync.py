@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from medscribe_pipeline.providers.catalogue import PROVIDERS
 from medscribe_pipeline.providers.pull import PullReport, Window
+from medscribe_pipeline.warehouse.cursors import mark_complete
 from medscribe_pipeline.warehouse.days import DayRule
 from medscribe_pipeline.warehouse.landing import Landing
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from medscribe_pipeline.settings import Settings
     from medscribe_pipeline.warehouse.store import Warehouse
 
-__all__ = ["SyncReport", "sync_stream"]
+__all__ = ["SyncReport", "stream_lock", "sync_stream"]
 
 
 @dataclass(slots=True)
@@ -62,15 +64,17 @@ def sync_stream(
     def landing_for(cursor_stream: str | None) -> Landing:
         return Landing(warehouse, provider, stream, days=days, run_id=run_id, cursor_stream=cursor_stream)
 
-    lock = f"sync:{settings.account}:{provider}:{stream}"
     with (
-        warehouse.locks.hold(lock, settings.lock_timeout_s),
+        warehouse.locks.hold(stream_lock(settings.account, provider, stream), settings.lock_timeout_s),
         known.open_client(settings, warehouse) as client,
     ):
         pulled = known.stream(stream).pull(
             client, landing_for, settings, window, warehouse=warehouse, clock=clock, on_progress=on_progress
         )
         stats = client.stats
+        if _is_complete(settings, provider, window, pulled):
+            until = started_at - timedelta(seconds=settings.lag_s)
+            mark_complete(warehouse, provider, stream, until=until, now=clock(), run_id=run_id)
     return SyncReport(
         provider=provider,
         stream=stream,
@@ -83,3 +87,17 @@ def sync_stream(
         waited_s=stats.waited_s,
         received_bytes=stats.bytes,
     )
+
+
+def stream_lock(account: str, provider: str, stream: str) -> str:
+    """Name of the lock that whoever reads a stream, or moves its cursor, holds."""
+    return f"sync:{account}:{provider}:{stream}"
+
+
+def _is_complete(settings: Settings, provider: str, window: Window, pulled: PullReport) -> bool:
+    """Whether nothing was left out: neither by the window a person asked for, nor by what became of the reading."""
+    if window.since is not None or window.until is not None:
+        return False
+    # Whoever has the reading stop among known records says by that setting that new ones come first.
+    stops_early = getattr(getattr(settings, provider), "stop_after_known_pages", 0) > 0
+    return pulled.complete or stops_early

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from medscribe_pipeline.warehouse.cursors import is_mark
 from medscribe_pipeline.warehouse.days import outdated
 from medscribe_pipeline.warehouse.tables import (
     deliveries,
@@ -163,7 +164,7 @@ def read_status(warehouse: Warehouse, *, targets: Sequence[str], fingerprint: st
             CursorStatus(row.provider, row.stream, row.watermark, row.moved_at)
             for row in connection.execute(
                 sa.select(sync_cursors)
-                .where(sync_cursors.c.account == status.account)
+                .where(sync_cursors.c.account == status.account, ~is_mark())
                 .order_by(sync_cursors.c.provider, sync_cursors.c.stream)
             )
         ]

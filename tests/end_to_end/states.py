@@ -53,6 +53,9 @@ def warehouse_state(database: Path) -> Tables:
         row["is_built"] = row["built_seq"] >= row["changed_seq"]
     for row in tables["quarantine"]:
         row["resolved_at"] = row["resolved_at"] is not None
+    for row in tables["sync_cursors"]:
+        if row["stream"].endswith(".complete"):  # When a stream was read to its end: our own clock.
+            row["watermark"] = None
     return {
         name: sorted(({key: row[key] for key in row if key not in VOLATILE.get(name, ())} for row in rows), key=repr)
         for name, rows in tables.items()
