@@ -173,6 +173,14 @@ REASONS: Mapping[str, Reason] = MappingProxyType(
         "note_language": Reason("the provider writes no notes in its language", _NEVER, "", Act.NOTHING),
         "text_in_note": Reason("its text is in another record's note", "nothing", "", Act.NOTHING),
         "discarded": Reason("somebody put it aside", "nothing, unless that was a mistake", "", Act.NOTHING),
+        "forgotten": Reason("forgotten on request", "nothing", "", Act.NOTHING),
+        "gone_at_provider": Reason("the provider does not hold it any more", "nothing", "", Act.NOTHING),
+        "payload_removed": Reason(
+            "it has to be mapped again, and its payload was removed for its age",
+            "pull it again with --full-refresh",
+            "medscribe sync --full-refresh",
+            Act.PERSON,
+        ),
         "no_note_yet": Reason(
             "transcribed, but no note written yet", "remind the clinician to have the note written", "", Act.WAITS
         ),

@@ -23,12 +23,17 @@ __all__ = ["Imported", "import_visits"]
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What an import did. `records` is how many landed records it touched; they will be built again."""
+    """What an import did.
+
+    `records` is how many landed records it touched; they will be built again. `forgotten` rows were forgotten on
+    request, and stay so.
+    """
 
     new: int
     changed: int
     unchanged: int
     records: int
+    forgotten: int = 0
 
 
 def import_visits(warehouse: Warehouse, rows: Sequence[VisitRow], *, days: DayRule, now: datetime) -> Imported:
@@ -36,7 +41,7 @@ def import_visits(warehouse: Warehouse, rows: Sequence[VisitRow], *, days: DayRu
 
     Rows that are in the warehouse but not in `rows` stay.
     """
-    counts = {"new": 0, "changed": 0, "unchanged": 0}
+    counts = {"new": 0, "changed": 0, "unchanged": 0, "forgotten": 0}
     touched_records = 0
     with warehouse.begin() as connection:
         sequence = connection.scalar(sa.select(change_counter.c.value).with_for_update()) or 0
@@ -59,6 +64,9 @@ def import_visits(warehouse: Warehouse, rows: Sequence[VisitRow], *, days: DayRu
                     old = existing.get(key)
                     if old is None:
                         counts["new"] += 1
+                    elif old["forgotten_at"] is not None:
+                        counts["forgotten"] += 1
+                        continue
                     elif all(old[name] == value for name, value in wanted[key].items()):
                         counts["unchanged"] += 1
                         continue
