@@ -7,6 +7,9 @@ MedscribeError
 ├── Retriable               the other side is down or unreachable; try again
 │   └── Deferred            ... not before `until`
 ├── Rejected                the other side understood the request and refused it
+├── WarehouseError          our own database
+│   ├── WarehouseUnusable   ... a person must do something; a `ConfigError`, too
+│   └── WarehouseTrouble    ... is away or in the way for a moment; run again
 └── Busy                    another run of ours holds what this one needs
 ```
 
@@ -33,6 +36,9 @@ __all__ = [
     "ProviderContractError",
     "Rejected",
     "Retriable",
+    "WarehouseError",
+    "WarehouseTrouble",
+    "WarehouseUnusable",
     "place_of",
 ]
 
@@ -129,6 +135,24 @@ class Rejected(MedscribeError):
     """The other side refused this request and will refuse it again."""
 
     default_code = "rejected"
+
+
+class WarehouseError(MedscribeError):
+    """Our own database does not do what it is asked. It concerns the run and never one record of it: nobody goes on."""
+
+    default_code = "warehouse"
+
+
+class WarehouseUnusable(WarehouseError, ConfigError):
+    """The warehouse cannot be used until a person changes a setting, a right or the disk."""
+
+    exit_code = 2
+
+
+class WarehouseTrouble(WarehouseError):
+    """The warehouse is away or in the way for a moment; what was open is undone, and the next run completes it."""
+
+    exit_code = 3
 
 
 class Busy(MedscribeError):

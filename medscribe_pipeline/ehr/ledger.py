@@ -33,10 +33,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from medscribe_pipeline.errors import MedscribeError
 from medscribe_pipeline.warehouse.tables import deliveries, notes
+from medscribe_pipeline.warehouse.writing import insert_absent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -225,10 +225,7 @@ def add(connection: sa.Connection, account: str, fresh: Iterable[NewEntry]) -> N
         for new in fresh
         for kind in new.kinds
     ]
-    if not rows:
-        return
-    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    connection.execute(insert(deliveries).on_conflict_do_nothing(), rows)
+    insert_absent(connection, deliveries, rows)
 
 
 def reshape(connection: sa.Connection, key: Key, kinds: Sequence[str]) -> bool:

@@ -16,7 +16,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from medscribe_pipeline.ehr.lookup import (
     ENCOUNTER,
@@ -33,6 +32,7 @@ from medscribe_pipeline.fhir.elements import instant
 from medscribe_pipeline.notes import content_hash
 from medscribe_pipeline.warehouse.store import in_chunks
 from medscribe_pipeline.warehouse.tables import ehr_references
+from medscribe_pipeline.warehouse.writing import upsert
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -269,12 +269,7 @@ class _Call:
             )
         ]
         with self.warehouse.begin() as connection:
-            insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-            statement = insert(ehr_references)
-            keys = [column.name for column in ehr_references.primary_key.columns]
-            changed = {name: statement.excluded[name] for name in rows[0] if name not in keys}
-            by_hand = ehr_references.c.origin == LINK
-            connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed, where=~by_hand), rows)
+            upsert(connection, ehr_references, rows, unless=ehr_references.c.origin == LINK)
 
     def _recall(self, questions: Mapping[ReferenceKey, Wanted]) -> None:
         """Reads what is known already and not too old."""

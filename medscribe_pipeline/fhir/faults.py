@@ -67,7 +67,7 @@ def _faults_of(warehouse: Warehouse, day: date) -> Counter[str]:
     seen: set[tuple[str, str, str]] = set()
     with warehouse.read() as connection:
         for note_id, version, state, kind, values in connection.execute(query):
-            document = dict(zip(_READ, values, strict=True))
+            document = _decisive(values)
             own = set(_identifiers(document))
             taken = {(kind, *each) for each in own}
             found[SHARED] += not seen.isdisjoint(taken)
@@ -79,11 +79,25 @@ def _faults_of(warehouse: Warehouse, day: date) -> Counter[str]:
 
 
 def _read(warehouse: Warehouse) -> sa.ColumnElement[Any]:
-    """The elements of `_READ`, as one JSON array: the rest of a document, text and pictures, stays where it is."""
+    """The elements of `_READ`, as one JSON array: the rest of a document, text and pictures, stays where it is.
+
+    On a database whose JSON functions we do not know, the whole document.
+    """
     column = fhir_documents.c.resource
-    if warehouse.engine.dialect.name == "sqlite":
-        return sa.type_coerce(sa.func.json_extract(column, *(f"$.{name}" for name in _READ)), Json())
-    return sa.type_coerce(sa.func.jsonb_build_array(*(column.op("->")(sa.literal(name)) for name in _READ)), Json())
+    match warehouse.engine.dialect.name:
+        case "sqlite":
+            return sa.type_coerce(sa.func.json_extract(column, *(f"$.{name}" for name in _READ)), Json())
+        case "postgresql":
+            parts = (column.op("->")(sa.literal(name)) for name in _READ)
+            return sa.type_coerce(sa.func.jsonb_build_array(*parts), Json())
+        case _:
+            return column
+
+
+def _decisive(values: list[Any] | dict[str, Any]) -> dict[str, Any]:
+    if isinstance(values, dict):
+        return {name: values.get(name) for name in _READ}
+    return dict(zip(_READ, values, strict=True))
 
 
 def _identifiers(document: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from medscribe_pipeline.errors import ConfigError, Deferred, MedscribeError, Rejected
+from medscribe_pipeline.errors import ConfigError, Deferred, MedscribeError, Rejected, WarehouseError
 from medscribe_pipeline.providers import nabla
 from medscribe_pipeline.providers.catalogue import PROVIDERS
 from medscribe_pipeline.providers.inbox_hints import Answered, NothingNamed, Part, fetch, is_landed, named_in
@@ -258,7 +258,7 @@ class _Run:
         self._report.processed[code or ("landed" if changed else "unchanged")] += 1
 
     def _failed(self, row: OpenRow, error: MedscribeError) -> None:
-        if error.code == "warehouse":
+        if isinstance(error, WarehouseError):
             raise error
         cause = error.context.get("cause", "")
         log.warning("Event waits: provider=%s kind=%s code=%s %s", row.key.provider, row.kind, error.code, cause)

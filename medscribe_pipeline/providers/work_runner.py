@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from medscribe_pipeline.errors import ConfigError, MedscribeError
+from medscribe_pipeline.errors import MedscribeError, WarehouseError
 from medscribe_pipeline.providers.jobs import Answers, Ledger, State, enrol
 from medscribe_pipeline.providers.work_failures import WORKER_DIED, Failures, code_of, recover
 from medscribe_pipeline.providers.work_lanes import PollLane, SubmitLane
@@ -237,8 +237,7 @@ class _Run:
             self.failures.reset()
             try:
                 return lane.answered(entry, future.result())
-            except ConfigError:
-                # The warehouse itself cannot be used.
+            except WarehouseError:
                 raise
             except MedscribeError as unstorable:
                 error = unstorable

@@ -26,13 +26,12 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from medscribe_pipeline.errors import ConfigError, MedscribeError
+from medscribe_pipeline.errors import ConfigError, MedscribeError, WarehouseError
 from medscribe_pipeline.providers.answers import parse_json
 from medscribe_pipeline.receiver.events import MAX_EVENTS, events_in, request_uuid
 from medscribe_pipeline.receiver.limits import ByteBudget, Rate, TurnedAway, declared_size, read_body
 from medscribe_pipeline.receiver.metrics import CONTENT_TYPE, Metrics
 from medscribe_pipeline.receiver.signatures import Signed, signed_by
-from medscribe_pipeline.receiver.writer import UNUSABLE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -204,7 +203,7 @@ class _Doors:
             raise _busy() from None
         except MedscribeError as error:
             log.warning("Event not stored: code=%s cause=%s", error.code, error.context.get("cause", ""))
-            if error.code == UNUSABLE:
+            if isinstance(error, WarehouseError):
                 raise _busy() from None
             raise TurnedAway(HTTPStatus.INTERNAL_SERVER_ERROR, "failed") from None
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from medscribe_pipeline.errors import MedscribeError
+from medscribe_pipeline.errors import MedscribeError, WarehouseError
 from medscribe_pipeline.providers.inbox_store import Event, store_events
 from medscribe_pipeline.warehouse.store import SCHEMA_HEAD
 
@@ -24,10 +24,7 @@ if TYPE_CHECKING:
 
     from medscribe_pipeline.warehouse.store import Warehouse
 
-__all__ = ["UNUSABLE", "EventWriter", "hurry"]
-
-UNUSABLE = "warehouse"
-"""Code of the error of a database that is locked, full or away: sending again later will do."""
+__all__ = ["EventWriter", "hurry"]
 
 MAX_BATCH = 256
 
@@ -57,8 +54,8 @@ class EventWriter:
     def submit(self, events: Sequence[Event]) -> Future[list[bool]]:
         """Stores events, soon; the result comes after the commit.
 
-        A future that is cancelled before its turn stores nothing. Its exception is a `MedscribeError`: `UNUSABLE`, or
-        another where this very event cannot be stored.
+        A future that is cancelled before its turn stores nothing. Its exception is a `MedscribeError`: a
+        `WarehouseError` where sending again later will do, or another where this very event cannot be stored.
         """
         waiting = _Waiting(events)
         with self._lock:
@@ -83,7 +80,7 @@ class EventWriter:
         if not batch:
             return
         error = self._write(batch)
-        if error is not None and error.code != UNUSABLE and len(batch) > 1:
+        if error is not None and not isinstance(error, WarehouseError) and len(batch) > 1:
             # One of them cannot be stored: the others must not suffer for it.
             for waiting in batch:
                 if (own := self._write([waiting])) is not None:
@@ -116,7 +113,7 @@ def hurry(warehouse: Warehouse, longest_s: float) -> None:
         cursor = connection.cursor()
         if warehouse.engine.dialect.name == "sqlite":
             cursor.execute(f"PRAGMA busy_timeout={milliseconds}")
-        else:
+        elif warehouse.engine.dialect.name == "postgresql":
             # Outside a transaction, or a rollback would take the settings back.
             before, connection.autocommit = connection.autocommit, True
             cursor.execute(f"SET lock_timeout={milliseconds}")

@@ -15,9 +15,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from medscribe_pipeline.warehouse.tables import rate_budgets
+from medscribe_pipeline.warehouse.writing import insert_absent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,8 +91,7 @@ class RateBudget:
 
     def _locked(self, connection: sa.Connection, now: datetime) -> tuple[datetime, int]:
         """When the last call was let go and how many count up to then; the row is ours until the commit."""
-        insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-        connection.execute(insert(rate_budgets).values(**self._names, window_at=now, used=0).on_conflict_do_nothing())
+        insert_absent(connection, rate_budgets, [{**self._names, "window_at": now, "used": 0}])
         row = connection.execute(
             sa.select(rate_budgets.c.window_at, rate_budgets.c.used).where(*self._row()).with_for_update()
         ).one()

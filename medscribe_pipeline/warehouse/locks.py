@@ -8,16 +8,17 @@ row claimed by a worker whose lock is free knows that the worker is gone, withou
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import sqlalchemy as sa
 from filelock import FileLock, Timeout
 
-from medscribe_pipeline.errors import Busy, ConfigError
+from medscribe_pipeline.errors import Busy, ConfigError, WarehouseTrouble
 from medscribe_pipeline.warehouse.failures import translated
 
 if TYPE_CHECKING:
@@ -40,6 +41,10 @@ class Locks(Protocol):
 
     def is_free(self, name: str) -> bool:
         """Whether nobody holds `name` at this moment."""
+        ...
+
+    def assure(self) -> None:
+        """Raises `WarehouseTrouble` if one of the locks held here was lost: another run may have begun then."""
         ...
 
 
@@ -92,6 +97,9 @@ class FileLocks:
         lock.release()
         return True
 
+    def assure(self) -> None:
+        """See `Locks.assure`. The operating system takes no lock away from who lives."""
+
     def _lock(self, name: str) -> FileLock:
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
@@ -111,12 +119,16 @@ class FileLocks:
 class PostgresLocks:
     """Session-level advisory locks: for all processes of all machines that share one PostgreSQL warehouse.
 
-    Each held lock keeps one connection of its own, so that the server frees it when the process dies.
+    Each held lock keeps one connection of its own, so that the server frees it when the process dies. It also does
+    when that connection ends otherwise (a restart, an administrator, a network that forgets it) while the process
+    lives and works on: that is what `assure` finds out before anything is written.
     Through a transaction-pooling proxy (PgBouncer) advisory locks do not work: connect directly.
     """
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
+        self._held: list[sa.Connection] = []
+        self._asking = threading.Lock()
 
     @contextmanager
     def hold(self, name: str, timeout_s: float) -> Iterator[None]:
@@ -128,10 +140,39 @@ class PostgresLocks:
                 if time.monotonic() >= deadline:
                     raise _busy(name)
                 time.sleep(POLL_S)
+            with self._asking:
+                self._held.append(connection)
             try:
                 yield
             finally:
-                connection.execute(sa.select(sa.func.pg_advisory_unlock(key)))
+                with self._asking:
+                    self._held.remove(connection)
+                self._unlock(connection, key)
+
+    @staticmethod
+    def _unlock(connection: sa.Connection, key: sa.Cast[int]) -> None:
+        try:
+            connection.execute(sa.select(sa.func.pg_advisory_unlock(key)))
+        except sa.exc.SQLAlchemyError:
+            # Lost, as a rule, and the lock with it; else that frees it. Nothing was written since: see `assure`.
+            with suppress(sa.exc.SQLAlchemyError):
+                connection.invalidate()
+
+    def assure(self) -> None:
+        """See `Locks.assure`. One short round trip for each lock."""
+        with self._asking:
+            try:
+                for connection in self._held:
+                    connection.scalar(sa.select(1))
+            except sa.exc.SQLAlchemyError:
+                lost = WarehouseTrouble(
+                    "The database ended the connection that held the locks of this run, so another may have begun; "
+                    "run again, what was landed and delivered stays",
+                    code="lock_lost",
+                )
+            else:
+                return
+        raise lost
 
     def is_free(self, name: str) -> bool:
         """See `Locks.is_free`."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from alembic import command
 from alembic.config import Config
+from alembic.ddl.impl import DefaultImpl
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 
@@ -38,6 +39,7 @@ def upgrade(engine: sa.Engine) -> None:
         ConfigError: The database stands at a migration this version does not know.
     """
     settings = config()
+    _make_known(engine.dialect)
     with engine.connect().execution_options(medscribe_write=True) as connection, connection.begin():
         settings.attributes["connection"] = connection
         try:
@@ -49,3 +51,12 @@ def upgrade(engine: sa.Engine) -> None:
                 "or point MEDSCRIBE_WAREHOUSE_URL to another database",
                 code="warehouse_newer",
             ) from None
+
+
+def _make_known(dialect: sa.Dialect) -> None:
+    """Alembic refuses databases it has never heard of; for those, plain SQL it is."""
+    try:
+        DefaultImpl.get_by_dialect(dialect)
+    except KeyError:
+        # Making the class is what registers it.
+        type("PlainImpl", (DefaultImpl,), {"__dialect__": dialect.name})

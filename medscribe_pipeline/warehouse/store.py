@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import orjson
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from medscribe_pipeline.errors import ConfigError
 from medscribe_pipeline.notes import canonical_json
 from medscribe_pipeline.warehouse.failures import translated
 from medscribe_pipeline.warehouse.locks import WORKER, FileLocks, Locks, PostgresLocks, new_worker_name
 from medscribe_pipeline.warehouse.sealing import Sealing
+from medscribe_pipeline.warehouse.writing import upsert
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,7 +29,6 @@ __all__ = ["SCHEMA_HEAD", "Warehouse", "in_chunks"]
 SCHEMA_HEAD = "0008"
 """Newest migration. A test holds it against the migrations folder; knowing it spares every start Alembic's import."""
 
-BACKENDS = ("sqlite", "postgresql")
 MIGRATION_TIMEOUT_S = 120.0
 BUSY_TIMEOUT_S = 60.0
 POLL_S = 0.01
@@ -70,8 +69,14 @@ class Warehouse:
         url = _parse_url(settings.database_url)
         engine = _create_engine(url)
         locks: Locks = (
-            PostgresLocks(engine) if url.get_backend_name() == "postgresql" else FileLocks(_lock_folder(url, settings))
+            PostgresLocks(engine) if engine.dialect.name == "postgresql" else FileLocks(_lock_folder(url, settings))
         )
+        if engine.dialect.name not in ("sqlite", "postgresql"):
+            log.warning(
+                "The warehouse is neither SQLite nor PostgreSQL: nobody has tested this one. Run medscribe on one "
+                "machine only, because locks are files under MEDSCRIBE_HOME: database=%s",
+                engine.dialect.name,
+            )
         warehouse = cls(engine, account=settings.account, locks=locks, sealing=Sealing.of(settings))
         if migrate:
             try:
@@ -93,7 +98,12 @@ class Warehouse:
 
     @contextmanager
     def begin(self) -> Iterator[sa.Connection]:
-        """One write transaction: commits at the end of the block, rolls back on any exception."""
+        """One write transaction: commits at the end of the block, rolls back on any exception.
+
+        Raises:
+            WarehouseError: The database cannot be used, or a lock this process holds was lost.
+        """
+        self.locks.assure()
         with (
             translated(),
             self.engine.connect().execution_options(medscribe_write=True) as connection,
@@ -104,13 +114,7 @@ class Warehouse:
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """One read transaction: a consistent view, nothing is written."""
-        # SQLite gives a transaction one view of its own accord; PostgreSQL by default gives each statement its own.
-        level = {} if self.engine.dialect.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
-        with (
-            translated(),
-            self.engine.connect().execution_options(**level) as connection,
-            connection.begin(),
-        ):
+        with translated(), self.engine.connect() as connection, _with_one_view(connection).begin():
             yield connection
 
     @contextmanager
@@ -156,28 +160,8 @@ class Warehouse:
         *,
         not_older_by: str | None = None,
     ) -> int:
-        """Inserts rows, replacing those with the same primary key.
-
-        Args:
-            connection: A connection from `begin`.
-            table: One of `tables`.
-            rows: Dicts with the same keys, at most one for each primary key.
-            not_older_by: A column; an existing row whose value is greater than the new one's stays as it is.
-
-        Returns:
-            Number of rows sent.
-        """
-        if not rows:
-            return 0
-        insert = sqlite.insert if self.engine.dialect.name == "sqlite" else postgresql.insert
-        statement = insert(table)
-        keys = [column.name for column in table.primary_key.columns]
-        changed = {name: statement.excluded[name] for name in rows[0] if name not in keys}
-        where = None
-        if not_older_by is not None:
-            where = sa.func.coalesce(statement.excluded[not_older_by] >= table.c[not_older_by], sa.true())
-        connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed, where=where), list(rows))
-        return len(rows)
+        """Inserts rows, replacing those with the same primary key: see `writing.upsert`."""
+        return upsert(connection, table, rows, not_older_by=not_older_by)
 
 
 def in_chunks(values: Sequence[T], size: int = IN_CHUNK) -> Iterator[Sequence[T]]:
@@ -195,7 +179,7 @@ def _parse_url(text: str) -> sa.URL:
         url = sa.make_url(text)
     except (sa.exc.ArgumentError, ValueError):
         url = None
-    if url is None or url.get_backend_name() not in BACKENDS:
+    if url is None:
         raise ConfigError(
             "MEDSCRIBE_WAREHOUSE_URL is not a URL such as postgresql+psycopg://user@host/database or sqlite:///file",
             code="warehouse_url",
@@ -210,7 +194,7 @@ def _create_engine(url: sa.URL) -> sa.Engine:
     # At DEBUG it prints the rows that queries return; `hide_parameters` hides only what goes in.
     logging.getLogger("sqlalchemy.engine.Engine").setLevel(logging.WARNING)
     try:
-        if url.get_backend_name() != "sqlite":
+        if url.get_backend_name() == "postgresql":
             return sa.create_engine(
                 url,
                 hide_parameters=True,
@@ -218,6 +202,8 @@ def _create_engine(url: sa.URL) -> sa.Engine:
                 json_serializer=lambda value: canonical_json(value).decode(),
                 json_deserializer=orjson.loads,
             )
+        if url.get_backend_name() != "sqlite":
+            return sa.create_engine(url, hide_parameters=True, pool_pre_ping=True)
         if url.database and url.database != ":memory:":
             Path(url.database).parent.mkdir(parents=True, exist_ok=True)
         engine = sa.create_engine(url, hide_parameters=True, connect_args={"timeout": BUSY_TIMEOUT_S})
@@ -237,6 +223,22 @@ def _create_engine(url: sa.URL) -> sa.Engine:
     sa.event.listen(engine, "connect", _prepare_sqlite)
     sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _with_one_view(connection: sa.Connection) -> sa.Connection:
+    """The connection, its next transaction seeing the database as it is at one moment."""
+    match connection.dialect.name:
+        case "sqlite":
+            # Does so of its own accord.
+            return connection
+        case "postgresql":
+            return connection.execution_options(isolation_level="REPEATABLE READ")
+    try:
+        known = connection.dialect.get_isolation_level_values(connection.connection.dbapi_connection)  # type: ignore[arg-type]  # there is one
+    except NotImplementedError:
+        return connection
+    level = next((each for each in ("REPEATABLE READ", "SERIALIZABLE") if each in known), None)
+    return connection.execution_options(isolation_level=level) if level else connection
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -79,7 +79,8 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
             # SQLite's own CURRENT_TIMESTAMP, the default of rows people insert, is UTC and does not say so.
             return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
         result: datetime = value
-        return result.astimezone(UTC)
+        # A database whose times have no zone was given UTC.
+        return result.astimezone(UTC) if result.tzinfo is not None else result.replace(tzinfo=UTC)
 
 
 class Json(sa.types.TypeDecorator[Any]):

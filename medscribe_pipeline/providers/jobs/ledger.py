@@ -30,11 +30,11 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from medscribe_pipeline.notes import stable_id
 from medscribe_pipeline.providers.work import Job, JobSpec
 from medscribe_pipeline.warehouse.tables import scribe_jobs
+from medscribe_pipeline.warehouse.writing import insert_absent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -189,7 +189,6 @@ class Ledger:
             run_id: The run this is part of.
             refused: Why they cannot be done: they are entered as `cancelled` with this code.
         """
-        insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
         entered = 0
         for spec in specs:
             key = job_key(spec.correlation_key, spec.step)
@@ -213,10 +212,7 @@ class Ledger:
                 "run_id": run_id,
             }
             names = {"account": self._account, "provider": self._provider, "job_key": key}
-            # RETURNING and not a row count: psycopg has none for an INSERT that meets a conflict.
-            new = insert(scribe_jobs).values(**names, **row).on_conflict_do_nothing().returning(scribe_jobs.c.job_key)
-            is_new = connection.execute(new).first() is not None
-            entered += is_new or self._renew(connection, key, row)
+            entered += insert_absent(connection, scribe_jobs, [{**names, **row}]) or self._renew(connection, key, row)
         return entered
 
     def _renew(self, connection: sa.Connection, key: str, row: dict[str, Any]) -> int:

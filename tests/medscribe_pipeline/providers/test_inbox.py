@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from medscribe_pipeline.errors import Busy, ConfigError
+from medscribe_pipeline.errors import Busy, WarehouseTrouble
 from medscribe_pipeline.providers.inbox import GIVE_UP_AFTER, REFUSED_TRIES
 from medscribe_pipeline.providers.jobs import State
 from medscribe_pipeline.providers.pull import Window
@@ -487,9 +487,9 @@ def test_a_warehouse_that_fails_ends_the_run(pushed: Pushed) -> None:
 
     def fail(name: str) -> None:
         if name == "landed":
-            raise ConfigError("The warehouse is locked", code="warehouse")
+            raise WarehouseTrouble("The warehouse is locked")
 
-    with pytest.raises(ConfigError):
+    with pytest.raises(WarehouseTrouble):
         pushed.process(checkpoint=fail)
 
     assert pushed.states() == [(None, False, 0)]

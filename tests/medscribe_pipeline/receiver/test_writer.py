@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 
-from medscribe_pipeline.errors import MedscribeError
+from medscribe_pipeline.errors import MedscribeError, WarehouseTrouble
 from medscribe_pipeline.providers.inbox_store import Event, store_events
 from medscribe_pipeline.receiver import writer
-from medscribe_pipeline.receiver.writer import UNUSABLE, EventWriter, hurry
+from medscribe_pipeline.receiver.writer import EventWriter, hurry
 from medscribe_pipeline.warehouse.tables import inbox
 from tests.databases import NOW, rows_of
 from tests.medscribe_pipeline.receiver.letterbox import prepare, receiver_settings
@@ -138,8 +138,8 @@ def test_a_lock_is_waited_for_only_so_long(warehouse: Warehouse, make_settings: 
         after = writing.submit([event(1)]).result(10)
         writing.close()
 
-    assert isinstance(error, MedscribeError)
-    assert error.code == UNUSABLE
+    assert isinstance(error, WarehouseTrouble)
+    assert error.code == "warehouse_locked"
     assert after == [True]
 
 

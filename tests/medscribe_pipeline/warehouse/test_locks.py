@@ -174,7 +174,7 @@ def test_a_database_that_went_away_is_one_of_our_errors(
     ):
         pass
 
-    assert raised.value.code == "warehouse"
+    assert raised.value.code == "warehouse_refused"
     assert raised.value.__cause__ is None
 
 

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
-from medscribe_pipeline.errors import ConfigError, MedscribeError
+from medscribe_pipeline.errors import ConfigError, MedscribeError, WarehouseTrouble
 from medscribe_pipeline.warehouse import migrate
 from medscribe_pipeline.warehouse.store import SCHEMA_HEAD, Warehouse, in_chunks
 from medscribe_pipeline.warehouse.tables import change_counter, metadata, sync_cursors
@@ -130,18 +130,27 @@ def test_a_path_may_begin_with_a_tilde(
     [
         ("nonsense", "warehouse_url"),
         ("postgresql+psycopg://host:port/db", "warehouse_url"),
-        ("mysql://host/db", "warehouse_url"),
+        ("unheard_of://host/db", "warehouse_driver"),
+        ("mysql+pymysql://host/db", "warehouse_driver"),
         ("postgresql+nodriver://host/db", "warehouse_driver"),
         ("postgresql+pg8000://host/db", "warehouse_driver"),
-        ("postgresql+psycopg://someone:canary-secret@127.0.0.1:9/db", "warehouse"),
-        ("postgresql+psycopg://someone:canary-secret@/db?host=/nowhere", "warehouse"),
     ],
 )
-def test_a_url_that_leads_nowhere_is_a_setting_to_change(make_settings: MakeSettings, url: str, code: str) -> None:
+def test_a_url_that_cannot_be_right_is_a_setting_to_change(make_settings: MakeSettings, url: str, code: str) -> None:
     with pytest.raises(ConfigError) as raised:
         Warehouse.open(make_settings(warehouse_url=url))
 
     assert raised.value.code == code
+    assert "MEDSCRIBE_WAREHOUSE_URL" in str(raised.value)
+    assert raised.value.__cause__ is None
+
+
+@pytest.mark.parametrize("place", ["127.0.0.1:9/db", "/db?host=/nowhere"])
+def test_nobody_who_answers_may_be_back_later(make_settings: MakeSettings, place: str) -> None:
+    with pytest.raises(WarehouseTrouble) as raised:
+        Warehouse.open(make_settings(warehouse_url=f"postgresql+psycopg://someone:canary-secret@{place}"))
+
+    assert (raised.value.code, raised.value.exit_code) == ("warehouse_unreachable", 3)
     assert "MEDSCRIBE_WAREHOUSE_URL" in str(raised.value)
     assert "canary" not in str(raised.value)
     assert raised.value.__cause__ is None
@@ -199,7 +208,7 @@ def test_an_unwritable_folder_is_said_so(make_settings: MakeSettings) -> None:
             Warehouse.open(make_settings(warehouse_url=f"sqlite:///{folder / 'w.sqlite'}"))
 
     assert new_folder.value.code == "warehouse_unwritable"
-    assert new_file.value.code == "warehouse"
+    assert new_file.value.code == "warehouse_cannot_open"
 
 
 def test_a_read_only_file_is_said_so(make_settings: MakeSettings) -> None:
@@ -227,7 +236,7 @@ def test_a_damaged_file_is_said_so(make_settings: MakeSettings, tmp_path: Path) 
     with pytest.raises(ConfigError) as raised, Warehouse.open(settings) as warehouse:
         dump(warehouse)
 
-    assert raised.value.code == "warehouse"
+    assert raised.value.code == "warehouse_damaged"
 
 
 def test_an_exception_undoes_the_transaction(warehouse: Warehouse) -> None:
@@ -338,7 +347,7 @@ def test_another_program_that_holds_the_file_is_named_as_such(
 
     try:
         with (
-            pytest.raises(ConfigError, match="locked by another program"),
+            pytest.raises(WarehouseTrouble, match="locked by another program"),
             Warehouse.open(settings) as warehouse,
             warehouse.begin(),
         ):
