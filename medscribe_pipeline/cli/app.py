@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medscribe_pipeline import __version__
+from medscribe_pipeline.cli.audit import audit_app, noted
 from medscribe_pipeline.cli.deliveries import deliver, deliveries_app
 from medscribe_pipeline.cli.ehr import ehr_app
 from medscribe_pipeline.cli.fhir import fhir_app
+from medscribe_pipeline.cli.forget import forget
 from medscribe_pipeline.cli.links import links_app
 from medscribe_pipeline.cli.options import Day, Json, day_of
 from medscribe_pipeline.cli.quarantine import quarantine_app
+from medscribe_pipeline.cli.sweep import prune, sweep
 
 if TYPE_CHECKING:
     from medscribe_pipeline.cli.runner import SyncResult
@@ -37,7 +40,11 @@ app.add_typer(ehr_app, name="ehr")
 app.add_typer(links_app, name="links")
 app.add_typer(deliveries_app, name="deliveries")
 app.add_typer(quarantine_app, name="quarantine")
+app.add_typer(audit_app, name="audit")
 app.command()(deliver)
+app.command()(sweep)
+app.command()(prune)
+app.command()(forget)
 
 
 def _version(value: bool) -> None:  # typer's callback signature
@@ -139,6 +146,8 @@ def show(
     settings = _settings()
     with _warehouse(settings) as warehouse:
         found = describe(warehouse, note_id, with_text=text)
+        if text:
+            noted(warehouse, "show_text", found["note"]["note_id"])
     if as_json:
         print_json(found)
     else:
@@ -160,6 +169,7 @@ def preview(
     settings = _settings()
     with _warehouse(settings) as warehouse:
         drawn = draw(settings, warehouse, note_id, transcript=transcript)
+        noted(warehouse, "preview_transcript" if transcript else "preview", drawn.facts["note_id"])
     write_private(out, drawn.page, replace=force)
     if as_json:
         print_json({"out": str(out), **drawn.facts})
@@ -175,6 +185,8 @@ def import_visits(
     as_json: Json = False,
 ) -> None:
     """Import a visits manifest, all of it or nothing."""
+    import dataclasses
+
     from medscribe_pipeline.cli.output import console, print_json
     from medscribe_pipeline.providers.catalogue import PROVIDERS
     from medscribe_pipeline.visits import read_visits
@@ -186,13 +198,15 @@ def import_visits(
     with _warehouse(settings) as warehouse:
         done = manifest.import_visits(warehouse, rows, days=DayRule.of(settings), now=datetime.now(UTC))
     if as_json:
-        print_json({"new": done.new, "changed": done.changed, "unchanged": done.unchanged, "records": done.records})
+        print_json(dataclasses.asdict(done))
         return
     console.print(
         f"{done.new} visits new, {done.changed} changed, {done.unchanged} as before; "
         f"{done.records} landed records will be built again by the next sync.",
         highlight=False,
     )
+    if done.forgotten:
+        console.print(f"{done.forgotten} were forgotten on request, and stay so.", highlight=False)
 
 
 @app.command()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from medscribe_pipeline.cli.audit import noted
 from medscribe_pipeline.cli.ehr import target_of
 from medscribe_pipeline.cli.options import Day, Json, day_of
 from medscribe_pipeline.errors import ConfigError
@@ -280,6 +281,8 @@ def deliver(
     targets = [first] if target else list(settings.targets.values())
     with Warehouse.open(settings) as warehouse:
         days = [only] if only else [each for each, _ in due_days(warehouse, settings)]
+        if text:
+            noted(warehouse, "deliver_text", *(each.target for each in targets))
         deliveries_ask.dry_run(settings, warehouse, targets, days, with_text=text, as_json=as_json)
 
 

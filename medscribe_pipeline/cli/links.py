@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from medscribe_pipeline.cli.audit import noted
 from medscribe_pipeline.cli.ehr import target_of
 from medscribe_pipeline.cli.options import Json
 
@@ -92,6 +93,8 @@ def list_known(
         known = known_references(
             warehouse, name, kind=KINDS[kind] if kind else None, state=ReferenceState(state) if state else None
         )
+        if values or out:
+            noted(warehouse, "links_values", name)
     written = _write(out, known, replace=force) if out else None
     rows = _one_by_one(known) if values else _counted(known)
     if as_json:

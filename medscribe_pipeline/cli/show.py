@@ -18,7 +18,7 @@ from medscribe_pipeline.warehouse.tables import deliveries, fhir_documents, note
 if TYPE_CHECKING:
     from medscribe_pipeline.warehouse.store import Warehouse
 
-__all__ = ["describe", "find_note", "render"]
+__all__ = ["describe", "find_note", "plain", "render"]
 
 IMPERSONAL = (
     *("resourceType", "id", "meta", "language", "identifier", "masterIdentifier", "status", "docStatus"),
@@ -144,7 +144,7 @@ def _named(name: str) -> sa.ColumnElement[bool]:
         return sa.and_(notes.c.provider == provider, notes.c.source_id == source_id)
 
 
-def _plain(value: object) -> Text:
+def plain(value: object) -> Text:
     """What others wrote, as it is: in it neither markup nor a terminal's control characters mean anything."""
     return Text(CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(value)))
 
@@ -153,7 +153,7 @@ def render(found: dict[str, Any]) -> None:
     """Prints what `describe` found."""
     facts = Table(title="Note", title_justify="left", show_header=False)
     for key, value in found["note"].items():
-        facts.add_row(key, _plain("-" if value is None else value))
+        facts.add_row(key, plain("-" if value is None else value))
     console.print(facts)
 
     sections = Table(title="Sections", title_justify="left")
@@ -161,12 +161,12 @@ def render(found: dict[str, Any]) -> None:
         sections.add_column(column)
     for row in found["sections"]:
         title = row.get("title") or "-"
-        sections.add_row(str(row["ordinal"]), _plain(row["key"] or "-"), _plain(title), str(row["characters"]))
+        sections.add_row(str(row["ordinal"]), plain(row["key"] or "-"), plain(title), str(row["characters"]))
     console.print(sections)
     for row in found["sections"]:
         if "text" in row:
-            console.rule(_plain(row["title"] or row["key"] or ""))
-            console.print(_plain(row["text"]))
+            console.rule(plain(row["title"] or row["key"] or ""))
+            console.print(plain(row["text"]))
 
     documents = Table(title="FHIR documents", title_justify="left")
     for column in ("resource", "status", "docStatus", "type", "version", "mapping"):
@@ -196,8 +196,8 @@ def render(found: dict[str, Any]) -> None:
             row["version"][:12],
             row["state"],
             reason,
-            _plain(row["server_id"] or "-"),
-            _plain(row["etag"] or "-"),
+            plain(row["server_id"] or "-"),
+            plain(row["etag"] or "-"),
             str(row["attempts"]),
             settled,
         )

@@ -229,8 +229,8 @@ def test_a_manifest_is_imported_and_its_records_are_due_again(
     again = medscribe("visits", "import", tmp_path / "visits.csv", "--json")
 
     assert (first.code, again.code) == (0, 0)
-    assert first.json == {"new": 0, "changed": 1, "unchanged": len(rows) - 1, "records": 1}
-    assert again.json == {"new": 0, "changed": 0, "unchanged": len(rows), "records": 0}
+    assert first.json == {"new": 0, "changed": 1, "unchanged": len(rows) - 1, "records": 1, "forgotten": 0}
+    assert again.json == {"new": 0, "changed": 0, "unchanged": len(rows), "records": 0, "forgotten": 0}
     assert medscribe("status", "--json").json["days_due"] == 1
 
 
