@@ -106,10 +106,10 @@ _KINDS: Mapping[Kind, Explained] = {
     Kind.UNBUILT: Explained("its FHIR documents are not built yet", "sync: they are built next", _SYNC, Act.WAITS),
     Kind.HELD: Explained("{code}", "it goes out by itself when that has changed", "", Act.WAITS),
     Kind.REJECTED: Explained(
-        "the server refused it ({code})", "look at the codes, and mend the cause", _RETRY, Act.PERSON
+        "the server refused it: {code}", "look at the codes, and mend the cause", _RETRY, Act.PERSON
     ),
     Kind.UNKNOWN: Explained(
-        "it was sent and nobody knows whether it arrived ({code})",
+        "it was sent and nobody knows whether it arrived: {code}",
         "the next sync asks the server; this asks now",
         "medscribe deliveries reconcile",
         Act.WAITS,
@@ -122,21 +122,21 @@ _KINDS: Mapping[Kind, Explained] = {
         "the provider still works at it", "wait; syncing asks the provider how far it is", _SYNC, Act.WAITS
     ),
     Kind.JOB_STOPPED: Explained(
-        "the provider gave it up ({code})",
+        "the provider gave it up: {code}",
         "mend the recording if that can be done, then have it done again; else no note comes of it",
         _JOB_RETRY,
         Act.PERSON,
     ),
     Kind.JOB_UNKNOWN: Explained(
-        "it was submitted and nobody knows whether it arrived ({code})",
+        "it was submitted and nobody knows whether it arrived: {code}",
         "look at the provider whether it is there, then say which",
         "medscribe jobs resolve ID --absent | --is VENDOR_ID",
         Act.PERSON,
     ),
     Kind.JOB_REFUSED: Explained(
-        "it cannot be asked for ({code})", "correct the visit in the manifest and import it again", _VISITS, Act.PERSON
+        "it cannot be asked for: {code}", "correct the visit in the manifest and import it again", _VISITS, Act.PERSON
     ),
-    Kind.JOB_CANCELLED: Explained("it was cancelled ({code})", "nothing, unless that was a mistake", "", Act.NOTHING),
+    Kind.JOB_CANCELLED: Explained("it was cancelled: {code}", "nothing, unless that was a mistake", "", Act.NOTHING),
     Kind.EVENT: Explained("it waits in the inbox", "sync: it is heeded with the next one", _SYNC, Act.WAITS),
     Kind.EXPECTED: Explained(
         "the manifest names a recording that the provider has not shown",
