@@ -8,6 +8,7 @@ from assets.automation import jobs, schedules, sensors
 from assets.checks import CHECKS, delivery_checks, work_checks
 from assets.days import day_assets
 from assets.deliveries import delivery_assets
+from assets.keeping import keeping_assets, keeping_jobs, keeping_schedules
 from assets.sources import source_assets
 from assets.work import work_assets
 from medscribe_pipeline.settings import Settings
@@ -22,12 +23,12 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         # Backfill policies are beta in the Dagster we pin; that is no news to whoever loads this.
         warnings.simplefilter("ignore", dg.BetaWarning)
         stages = [*day_assets(settings), *delivery_assets(settings)]
-        assets = [*source_assets(settings), *work_assets(settings), *stages]
+        assets = [*source_assets(settings), *work_assets(settings), *stages, *keeping_assets(settings)]
     return dg.Definitions(
         assets=assets,
         asset_checks=[*CHECKS, *work_checks(settings), *delivery_checks(settings)],
-        jobs=jobs(settings),
-        schedules=schedules(settings),
+        jobs=[*jobs(settings), *keeping_jobs(settings)],
+        schedules=[*schedules(settings), *keeping_schedules(settings)],
         sensors=sensors(settings),
         resources={"warehouse": WarehouseResource()},
         # A process for every step costs 1.5 s each; these steps wait for others most of the time.

@@ -21,7 +21,16 @@ from typing import TYPE_CHECKING, Any
 from medscribe_pipeline.errors import ConfigError, Deferred, MedscribeError, Rejected, WarehouseError
 from medscribe_pipeline.providers import nabla
 from medscribe_pipeline.providers.catalogue import PROVIDERS
-from medscribe_pipeline.providers.inbox_hints import Answered, NothingNamed, Part, fetch, is_landed, named_in
+from medscribe_pipeline.providers.inbox_hints import (
+    Answered,
+    NothingNamed,
+    Part,
+    fetch,
+    is_forgotten,
+    is_forgotten_job,
+    is_landed,
+    named_in,
+)
 from medscribe_pipeline.providers.inbox_store import (
     Event,
     OpenRow,
@@ -37,6 +46,7 @@ from medscribe_pipeline.providers.jobs import settle_callback
 from medscribe_pipeline.providers.pull import PullReport, Window, land_items
 from medscribe_pipeline.providers.work import Phase, Progress
 from medscribe_pipeline.warehouse.days import DayRule
+from medscribe_pipeline.warehouse.erasure import FORGOTTEN
 from medscribe_pipeline.warehouse.joined import Joined
 from medscribe_pipeline.warehouse.landing import Landing
 from medscribe_pipeline.warehouse.store import in_chunks
@@ -156,8 +166,11 @@ class _Run:
             work = nabla.Nabla(self._settings) if believed else _Hearsay(self._settings)
             payload = read_event(self._warehouse, row.key)
             try:
-                if work.read_callback(payload) is None:
+                read = work.read_callback(payload)
+                if read is None:
                     self._refuse(row, "no_job")
+                elif is_forgotten_job(self._warehouse, row.key.provider, *read[:2]):
+                    self._refuse(row, FORGOTTEN)
                 elif not self._settle(row, work, payload):
                     self._later(row, "unknown_job", give_up_after=patience)
                 else:
@@ -186,6 +199,9 @@ class _Run:
             if isinstance(named, NothingNamed):
                 self._report.looked_at += 1
                 self._refuse(row, named.code)
+            elif is_forgotten(self._warehouse, provider, named):
+                self._report.looked_at += 1
+                self._refuse(row, FORGOTTEN)
             else:
                 wanted.append((row, named))
         if not wanted:

@@ -11,7 +11,8 @@ from medscribe_pipeline.errors import ProviderContractError, Rejected
 from medscribe_pipeline.notes import content_hash
 from medscribe_pipeline.providers import askara, audioscribe
 from medscribe_pipeline.providers.wire import reference_id, source_id_of
-from medscribe_pipeline.warehouse.tables import source_records
+from medscribe_pipeline.warehouse.erasure import FORGOTTEN
+from medscribe_pipeline.warehouse.tables import scribe_jobs, source_records
 
 if TYPE_CHECKING:
     from medscribe_pipeline.providers.answers import Answer
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from medscribe_pipeline.settings import Settings
     from medscribe_pipeline.warehouse.store import Warehouse
 
-__all__ = ["Answered", "NothingNamed", "Part", "fetch", "is_landed", "named_in"]
+__all__ = ["Answered", "NothingNamed", "Part", "fetch", "is_forgotten", "is_forgotten_job", "is_landed", "named_in"]
 
 NO_NOTE_KINDS = frozenset({"new_document", "document_synchronize"})
 
@@ -118,6 +119,31 @@ def is_landed(warehouse: Warehouse, provider: str, part: Part) -> bool:
     """Whether this very content is here already, in which case the list item it was announced by stays known."""
     known = _landed(warehouse, provider, part.stream, part.source_id)
     return known is not None and known.content_hash == content_hash(part.answer.body)
+
+
+def is_forgotten(warehouse: Warehouse, provider: str, named: str) -> bool:
+    """Whether the session or note of that id was forgotten on request: nothing of it is asked for."""
+    query = sa.select(source_records.c.source_id).where(
+        source_records.c.account == warehouse.account,
+        source_records.c.provider == provider,
+        source_records.c.source_id == named,
+        source_records.c.forgotten_at.is_not(None),
+    )
+    with warehouse.read() as connection:
+        return connection.execute(query).first() is not None
+
+
+def is_forgotten_job(warehouse: Warehouse, provider: str, *names: str | None) -> bool:
+    """Whether the job with one of these names, the provider's or ours, was forgotten on request."""
+    known = [name for name in names if name is not None]
+    query = sa.select(scribe_jobs.c.job_key).where(
+        scribe_jobs.c.account == warehouse.account,
+        scribe_jobs.c.provider == provider,
+        scribe_jobs.c.code == FORGOTTEN,
+        sa.or_(scribe_jobs.c.client_request_id.in_(known), scribe_jobs.c.vendor_job_id.in_(known)),
+    )
+    with warehouse.read() as connection:
+        return connection.execute(query).first() is not None
 
 
 def _landed(warehouse: Warehouse, provider: str, stream: str, source_id: str) -> sa.Row[str, str | None] | None:

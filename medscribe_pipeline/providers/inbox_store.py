@@ -12,6 +12,8 @@ import sqlalchemy as sa
 
 from medscribe_pipeline.notes import content_hash
 from medscribe_pipeline.providers.pull import storable
+from medscribe_pipeline.warehouse.erasure import FORGOTTEN
+from medscribe_pipeline.warehouse.retention import NO_PAYLOAD
 from medscribe_pipeline.warehouse.tables import change_counter, inbox
 
 if TYPE_CHECKING:
@@ -179,8 +181,13 @@ def read_event(warehouse: Warehouse, key: EventKey) -> Any:
 def conclude(
     connection: sa.Connection, warehouse: Warehouse, key: EventKey, *, code: str | None, now: datetime
 ) -> None:
-    """Marks an event as processed, as part of the transaction that did what it asked for."""
-    values = {"attempts": inbox.c.attempts + 1, "code": code, "processed_at": now}
+    """Marks an event as processed, as part of the transaction that did what it asked for.
+
+    What an event says of somebody who was forgotten is not kept.
+    """
+    values: dict[str, Any] = {"attempts": inbox.c.attempts + 1, "code": code, "processed_at": now}
+    if code == FORGOTTEN:
+        values["payload"] = NO_PAYLOAD
     connection.execute(_row(warehouse, key).where(inbox.c.processed_at.is_(None)).values(**values))
 
 
