@@ -35,6 +35,9 @@ AUDIOS, NOTES_PULLED, SESSIONS = "askara_audios", "askara_notes", "audioscribe_s
 NABLA_JOBS, INTRON_JOBS, INBOX = "nabla_jobs", "intron_jobs", "inbox_events"
 PULLED = [AUDIOS, NOTES_PULLED, SESSIONS, NABLA_JOBS, INTRON_JOBS, INBOX]
 DAY_STAGES = ["scribe_notes", "fhir_compositions", "fhir_document_references"]
+ASKARA_SWEEP, AUDIOSCRIBE_SWEEP, RETENTION = "askara_sweep", "audioscribe_sweep", "retention"
+KEPT = [ASKARA_SWEEP, AUDIOSCRIBE_SWEEP, RETENTION]
+ALWAYS = [*DAY_STAGES, RETENTION]
 
 
 @pytest.fixture
@@ -67,14 +70,14 @@ def test_jobs_nobody_asks_after_go_stale_before_they_expire_unseen(
 @pytest.mark.parametrize(
     ("configured", "keys"),
     [
-        ({}, DAY_STAGES),
-        ({"askara": ASKARA}, [AUDIOS, NOTES_PULLED, INBOX, *DAY_STAGES]),
-        ({"audioscribe": AUDIOSCRIBE}, [SESSIONS, INBOX, *DAY_STAGES]),
-        ({"nabla": NABLA}, [NABLA_JOBS, INBOX, *DAY_STAGES]),
-        ({"intron": INTRON}, [INTRON_JOBS, INBOX, *DAY_STAGES]),
-        ({"askara": ASKARA, "nabla": NABLA}, [AUDIOS, NOTES_PULLED, NABLA_JOBS, INBOX, *DAY_STAGES]),
-        ({"ehr": EHR}, [*DAY_STAGES, "ehr_deliveries"]),
-        ({**ALL, "ehr": EHR}, [*PULLED, *DAY_STAGES, "ehr_deliveries"]),
+        ({}, ALWAYS),
+        ({"askara": ASKARA}, [AUDIOS, NOTES_PULLED, INBOX, ASKARA_SWEEP, *ALWAYS]),
+        ({"audioscribe": AUDIOSCRIBE}, [SESSIONS, INBOX, AUDIOSCRIBE_SWEEP, *ALWAYS]),
+        ({"nabla": NABLA}, [NABLA_JOBS, INBOX, *ALWAYS]),
+        ({"intron": INTRON}, [INTRON_JOBS, INBOX, *ALWAYS]),
+        ({"askara": ASKARA, "nabla": NABLA}, [AUDIOS, NOTES_PULLED, NABLA_JOBS, INBOX, ASKARA_SWEEP, *ALWAYS]),
+        ({"ehr": EHR}, [*ALWAYS, "ehr_deliveries"]),
+        ({**ALL, "ehr": EHR}, [*PULLED, *KEPT, *DAY_STAGES, "ehr_deliveries"]),
     ],
     ids=["nothing", "askara", "audioscribe", "nabla", "intron", "two", "ehr", "everything"],
 )
@@ -101,6 +104,9 @@ def test_deps_follow_the_data(define: Callable[..., dg.Definitions]) -> None:
         "fhir_compositions": ["scribe_notes"],
         "fhir_document_references": ["scribe_notes"],
         "ehr_deliveries": ["fhir_compositions", "fhir_document_references"],
+        ASKARA_SWEEP: [AUDIOS, NOTES_PULLED],
+        AUDIOSCRIBE_SWEEP: [SESSIONS],
+        RETENTION: [],
     }
 
 
@@ -127,6 +133,9 @@ def test_the_graph_explains_itself(define: Callable[..., dg.Definitions]) -> Non
         "fhir_compositions": "fhir",
         "fhir_document_references": "fhir",
         "ehr_deliveries": "ehr",
+        ASKARA_SWEEP: "askara",
+        AUDIOSCRIBE_SWEEP: "audioscribe",
+        RETENTION: "warehouse",
     }
     assert {name: spec.kinds for name, spec in found.items()} == {
         AUDIOS: {"python", "sql"},
@@ -139,6 +148,7 @@ def test_the_graph_explains_itself(define: Callable[..., dg.Definitions]) -> Non
         "fhir_compositions": {"python", "fhir", "sql"},
         "fhir_document_references": {"python", "fhir", "sql"},
         "ehr_deliveries": {"python", "fhir"},
+        **{key: {"python", "sql"} for key in KEPT},
     }
     assert {tuple(spec.owners) for spec in found.values()} == {("team:data-engineering",)}
     assert {spec.tags["phi"] for spec in found.values()} == {"true"}
@@ -152,7 +162,7 @@ def test_what_is_pulled_has_no_partitions_and_what_is_built_has_visit_days(
 ) -> None:
     found = specs(define(**ALL, ehr=EHR, timezone="Europe/Paris"))
 
-    assert {name for name, spec in found.items() if spec.partitions_def is None} == set(PULLED)
+    assert {name for name, spec in found.items() if spec.partitions_def is None} == {*PULLED, *KEPT}
     days = {spec.partitions_def for spec in found.values() if spec.partitions_def is not None}
     assert days == {dg.DailyPartitionsDefinition("2015-01-01", timezone="Europe/Paris", end_offset=1)}
 
@@ -175,6 +185,9 @@ def test_a_provider_and_the_ehr_are_asked_by_one_run_at_a_time(define: Callable[
         "scribe_notes": None,
         "fhir_documents": None,
         "ehr_deliveries": "ehr.clinic",
+        ASKARA_SWEEP: "askara.south",
+        AUDIOSCRIBE_SWEEP: "audioscribe.south",
+        RETENTION: None,
     }
 
 
@@ -187,6 +200,7 @@ def test_jobs_hold_the_right_assets(define: Callable[..., dg.Definitions]) -> No
     assert selected("sync") == set(PULLED)
     assert selected("process_inbox") == {INBOX}
     assert (selected("work_nabla"), selected("work_intron")) == ({NABLA_JOBS}, {INTRON_JOBS})
+    assert (selected("sweep"), selected("prune")) == ({ASKARA_SWEEP, AUDIOSCRIBE_SWEEP}, {RETENTION})
     assert selected("build_days") == {*DAY_STAGES, "ehr_deliveries"}
     assert definitions.resolve_job_def("sync").executor_def.name == "in_process"
 
@@ -199,7 +213,7 @@ def test_each_target_has_its_own_asset_pool_and_checks(define: Callable[..., dg.
     own, further = "ehr_deliveries", "ehr_deliveries_fhir_store"
     dg.Definitions.validate_loadable(definitions)
     found = specs(definitions)
-    assert sorted(found) == sorted([*DAY_STAGES, own, further])
+    assert sorted(found) == sorted([*ALWAYS, own, further])
     for name in (own, further):
         assert {dep.asset_key.to_user_string() for dep in found[name].deps} == set(DAY_STAGES[1:])
         assert found[name].group_name == "ehr"
@@ -249,6 +263,19 @@ def test_the_schedule_syncs_at_the_configured_time_and_waits_to_be_started(
     assert schedule.default_status == dg.DefaultScheduleStatus.STOPPED
 
 
+@pytest.mark.parametrize(
+    ("name", "job", "cron"), [("sweep_schedule", "sweep", "30 3 * * 0"), ("prune_schedule", "prune", "15 4 * * *")]
+)
+def test_what_looks_after_the_warehouse_has_schedules_that_wait_to_be_started(
+    define: Callable[..., dg.Definitions], name: str, job: str, cron: str
+) -> None:
+    schedule = define(askara=ASKARA, timezone="Europe/Paris").resolve_schedule_def(name)
+
+    assert (schedule.job_name, schedule.cron_schedule) == (job, cron)
+    assert schedule.execution_timezone == "Europe/Paris"
+    assert schedule.default_status == dg.DefaultScheduleStatus.STOPPED
+
+
 def test_the_sensor_builds_days_and_waits_to_be_started(define: Callable[..., dg.Definitions]) -> None:
     sensor = define().resolve_sensor_def("changed_days")
 
@@ -280,14 +307,17 @@ def test_what_is_not_configured_has_no_sensor_and_no_job(define: Callable[..., d
     names = {sensor.name for sensor in definitions.sensors or ()}
     jobs = {job.name for job in definitions.resolve_all_job_defs() if not job.name.startswith("__")}
     assert names == {"changed_days", "inbox_sensor", "nabla_due_jobs"}
-    assert jobs == {"sync", "build_days", "process_inbox", "work_nabla"}
+    assert jobs == {"sync", "build_days", "process_inbox", "work_nabla", "prune"}
 
 
 def test_without_a_provider_there_is_nothing_to_sync_nor_to_schedule(define: Callable[..., dg.Definitions]) -> None:
     definitions = define(ehr=EHR)
 
-    assert [job.name for job in definitions.resolve_all_job_defs() if not job.name.startswith("__")] == ["build_days"]
-    assert not list(definitions.schedules or ())
+    jobs = {job.name for job in definitions.resolve_all_job_defs() if not job.name.startswith("__")}
+    assert jobs == {"build_days", "prune"}
+    assert [definitions.resolve_schedule_def("prune_schedule").job_name] == [
+        each.job_name for each in definitions.schedules or () if isinstance(each, dg.ScheduleDefinition)
+    ]
     assert [sensor.name for sensor in definitions.sensors or ()] == ["changed_days"]
 
 
@@ -343,7 +373,7 @@ print(*(spec.key.to_user_string() for spec in defs.resolve_all_asset_specs()))
     done = dagster(tmp_path, "-c", listing)
 
     assert (done.returncode, done.stderr) == (0, "")
-    assert sorted(done.stdout.split()) == sorted(DAY_STAGES)
+    assert sorted(done.stdout.split()) == sorted(ALWAYS)
 
 
 def test_a_wrong_mapping_file_is_told_when_definitions_are_loaded(tmp_path: Path) -> None:
