@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
-from alembic import command
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from medscribe_pipeline.errors import ConfigError
 from medscribe_pipeline.settings import Settings
-from medscribe_pipeline.warehouse import migrate
 from medscribe_pipeline.warehouse.store import SCHEMA_HEAD, Warehouse
 from medscribe_pipeline.warehouse.tables import visits
+from tests.old_warehouses import migrated_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,13 +23,6 @@ if TYPE_CHECKING:
     MakeSettings = Callable[..., Settings]
 
 FIRST = "0001"
-
-
-def migrated_to(warehouse: Warehouse, revision: str) -> None:
-    settings = migrate.config()
-    with warehouse.engine.connect().execution_options(medscribe_write=True) as connection, connection.begin():
-        settings.attributes["connection"] = connection
-        command.upgrade(settings, revision)
 
 
 def insert_visit(warehouse: Warehouse, started_at: str | None) -> None:
