@@ -203,9 +203,15 @@ def canonical_json(content: Any) -> bytes:
     except orjson.JSONEncodeError:
         pass
     try:
-        return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_plain)
+        return text.encode("utf-8", "replace")
     except RecursionError:
         return _deep_json(content)
+
+
+def _plain(value: Any) -> Any:
+    """What only orjson knows (dataclasses, times, ids) as JSON values, written as it writes them."""
+    return orjson.loads(orjson.dumps(value))
 
 
 def _deep_json(content: Any) -> bytes:

@@ -1,8 +1,9 @@
 """Quarantine, once more: after a mapping, a setting or our code has changed, or a landed record was mended.
 
 What could not be read is kept in the quarantine only. It is read again by the very code that reads what is pulled, and
-lands if it can be read now. What could not be mapped has landed: it is mapped again. What broke a rule of FHIR is built
-again. Then the days concerned are mapped and built, here and now; what there is to deliver goes out with the next sync.
+lands if it can be read now. What could not be mapped has landed: it is mapped again. What broke a rule of FHIR is
+mapped and built again. Then the days concerned are mapped and built, here and now; what there is to deliver goes out
+with the next sync.
 
 Everything is marked and made due in one transaction for each batch, before anything is built: a replay that is killed
 is finished by the next sync, or by another replay.
@@ -27,7 +28,7 @@ from medscribe_pipeline.warehouse.store import in_chunks
 from medscribe_pipeline.warehouse.tables import change_counter, notes, quarantine, source_records
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from datetime import date, datetime
 
     from medscribe_pipeline.settings import Settings
@@ -41,10 +42,12 @@ NOT_LANDED = "not_landed"
 """Why a row of the stages after reading was left alone: its record is not in the warehouse any more."""
 
 OVERTAKEN = "overtaken"
-"""What became of a row whose record or note has another content now, which went on: it is closed."""
+"""What became of a row whose note has another content now, or is none any more: it is closed."""
 
 WENT_ON = "went_on"
 """Why a row was left alone: its record went on by itself, so the row is closed."""
+
+_ENDS = ("note", "part", "held")
 
 Key = tuple[str, str, str]
 """Provider, stream and source id of a landed record."""
@@ -73,9 +76,9 @@ class ReplayReport:
 
 @dataclass(slots=True)
 class _Taken:
-    """Rows that were taken up: ids by what is to be looked at afterwards, and the days."""
+    """What was taken up: landed records, rows about notes, and the days."""
 
-    records: list[tuple[str, Key]] = field(default_factory=list)
+    records: set[Key] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
     days: set[date] = field(default_factory=set)
 
@@ -109,7 +112,7 @@ def replay(
         if mapped := by_stage["map"]:
             _take_unmapped(warehouse, mapped, report, taken)
         if built := by_stage["fhir"]:
-            _take_unbuilt(warehouse, built, report, taken, clock())
+            _take_unbuilt(warehouse, built, taken)
     report.days = sorted(taken.days)
     for day in report.days:
         on_day(day)
@@ -117,10 +120,10 @@ def replay(
         build_day(warehouse, settings, day, clock=clock)
         if not settings.targets:
             finish_day(warehouse, settings, day)
-    for part in in_chunks(taken.records, BATCH):
+    for part in in_chunks(sorted(taken.records), BATCH):
         _tell_records(warehouse, part, report)
     for built_ids in in_chunks(taken.notes, BATCH):
-        _tell_notes(warehouse, built_ids, report)
+        _tell_notes(warehouse, built_ids, report, clock())
     return report
 
 
@@ -149,57 +152,57 @@ def _take_unread(
     report.left.update(done.left)
     report.still.update({("extract", code): count for code, count in done.misfits.items()})
     report.landed += done.landed
-    taken.records += done.records
+    taken.records |= done.records
     taken.days |= done.days
 
 
 def _take_unmapped(warehouse: Warehouse, ids: Sequence[str], report: ReplayReport, taken: _Taken) -> None:
-    records = source_records.c
     with warehouse.begin() as connection:
         _lock_changes(connection)
-        landed = {
-            (row.provider, row.stream, row.source_id): row.visit_day
-            for row in connection.execute(
-                sa.select(records.provider, records.stream, records.source_id, records.visit_day)
-                .join(quarantine, _same_record())
-                .where(quarantine.c.id.in_(ids))
-                .order_by(records.provider, records.stream, records.source_id)
-                .with_for_update(of=source_records)
-            )
-        }
-        days: set[date] = set()
+        landed = _map_again(connection, ids)
         opened: list[str] = []
         for row in _locked(warehouse, connection, ids):
             key = (row.provider, row.stream, row.source_id)
-            if key not in landed:
+            if key in landed:
+                opened.append(row.id)
+                taken.records.add(key)
+            else:
                 report.left[NOT_LANDED] += 1
-                continue
-            opened.append(row.id)
-            days.add(landed[key])
-            taken.records.append((row.id, key))
-            connection.execute(sa.update(source_records).where(*_is(warehouse, key)).values(mapped_seq=None))
         _open_again(connection, opened)
+        make_due(warehouse, connection, set(landed.values()))
+    taken.days |= set(landed.values())
+
+
+def _take_unbuilt(warehouse: Warehouse, ids: Sequence[str], taken: _Taken) -> None:
+    """What is wrong may be how the note was mapped, so that is done again, too."""
+    with warehouse.begin() as connection:
+        _lock_changes(connection)
+        landed = _map_again(connection, ids)
+        opened = [row.id for row in _locked(warehouse, connection, ids)]
+        _open_again(connection, opened)
+        query = sa.select(notes.c.visit_day).join(quarantine, _same(notes)).where(quarantine.c.id.in_(ids)).distinct()
+        days = {*landed.values(), *connection.scalars(query)}
         make_due(warehouse, connection, days)
+    taken.notes += opened
     taken.days |= days
 
 
-def _take_unbuilt(warehouse: Warehouse, ids: Sequence[str], report: ReplayReport, taken: _Taken, now: datetime) -> None:
-    with warehouse.begin() as connection:
-        _lock_changes(connection)
-        current: dict[str, date] = dict(
-            connection.execute(
-                sa.select(quarantine.c.id, notes.c.visit_day)
-                .join(notes, _same_note())
-                .where(quarantine.c.id.in_(ids), quarantine.c.payload_hash == notes.c.version)
-            ).all()
+def _map_again(connection: sa.Connection, ids: Sequence[str]) -> dict[Key, date]:
+    """Marks the landed records of these rows to be mapped again; returns their days."""
+    records = source_records.c
+    landed = {
+        (row.provider, row.stream, row.source_id): row.visit_day
+        for row in connection.execute(
+            sa.select(records.provider, records.stream, records.source_id, records.visit_day)
+            .join(quarantine, _same(source_records))
+            .where(quarantine.c.id.in_(ids))
+            .order_by(records.provider, records.stream, records.source_id)
+            .with_for_update(of=source_records)
         )
-        _open_again(connection, list(current))
-        overtaken = [each for each in ids if each not in current]
-        resolve_quarantine(connection, overtaken, now)
-        make_due(warehouse, connection, set(current.values()))
-    report.became.update({OVERTAKEN: len(overtaken)} if overtaken else {})
-    taken.notes += list(current)
-    taken.days |= set(current.values())
+    }
+    of_these = sa.exists().where(_same(source_records), quarantine.c.id.in_(ids))
+    connection.execute(sa.update(source_records).where(of_these).values(mapped_seq=None))
+    return landed
 
 
 def _lock_changes(connection: sa.Connection) -> None:
@@ -220,61 +223,45 @@ def _open_again(connection: sa.Connection, ids: Sequence[str]) -> None:
     )
 
 
-def _tell_records(warehouse: Warehouse, taken: Sequence[tuple[str, Key]], report: ReplayReport) -> None:
-    """What the landed records of these rows are now."""
-    records = source_records.c
+def _tell_records(warehouse: Warehouse, keys: Sequence[Key], report: ReplayReport) -> None:
+    """What these landed records are now, and what of them is still in quarantine."""
+    records, table = source_records.c, quarantine.c
     with warehouse.read() as connection:
-        for _, key in taken:
-            row = connection.execute(
-                sa.select(records.outcome, records.outcome_code).where(*_is(warehouse, key))
-            ).one_or_none()
-            report.became.update(_became(row))
-            for stage, code in _still(warehouse, connection, key):
-                report.still[stage, code] += 1
+        for provider, stream in sorted({key[:2] for key in keys}):
+            source_ids = [source_id for *name, source_id in keys if name == [provider, stream]]
+            own = {"account": warehouse.account, "provider": provider, "stream": stream}
+            landed = sa.select(records.outcome, records.outcome_code, sa.func.count()).where(
+                *(records[name] == value for name, value in own.items()), records.source_id.in_(source_ids)
+            )
+            for outcome, code, count in connection.execute(landed.group_by(records.outcome, records.outcome_code)):
+                if outcome in _ENDS:
+                    report.became[f"held.{code}" if outcome == "held" else outcome] += count
+            waiting = sa.select(table.stage, table.error_code, sa.func.count()).where(
+                *(table[name] == value for name, value in own.items()),
+                table.source_id.in_(source_ids),
+                table.resolved_at.is_(None),
+            )
+            for stage, code, count in connection.execute(waiting.group_by(table.stage, table.error_code)):
+                report.still[stage, code] += count
 
 
-def _became(row: sa.Row[Any, Any] | None) -> Iterator[str]:
-    if row is not None and row.outcome == "held":
-        yield f"held.{row.outcome_code}"
-    elif row is not None and row.outcome in ("note", "part"):
-        yield row.outcome
-
-
-def _still(warehouse: Warehouse, connection: sa.Connection, key: Key) -> list[tuple[str, str]]:
-    provider, stream, source_id = key
-    table = quarantine.c
-    query = sa.select(table.stage, table.error_code).where(
-        table.account == warehouse.account,
-        table.provider == provider,
-        table.stream == stream,
-        table.source_id == source_id,
-        table.resolved_at.is_(None),
-    )
-    return [(stage, code) for stage, code in connection.execute(query)]
-
-
-def _tell_notes(warehouse: Warehouse, ids: Sequence[str], report: ReplayReport) -> None:
+def _tell_notes(warehouse: Warehouse, ids: Sequence[str], report: ReplayReport, now: datetime) -> None:
     """What the notes of these rows of stage `fhir` are now."""
     table = quarantine.c
-    query = sa.select(table.error_code, table.resolved_at).where(table.id.in_(ids))
-    with warehouse.read() as connection:
-        for code, resolved_at in connection.execute(query):
-            if resolved_at is None:
+    has_version = sa.exists().where(_same(notes), notes.c.version == table.payload_hash)
+    query = sa.select(table.id, table.error_code, table.resolved_at, has_version).where(table.id.in_(ids))
+    with warehouse.begin() as connection:
+        for row_id, code, resolved_at, current in connection.execute(query.order_by(table.id)).all():
+            if resolved_at is not None:
+                report.became["document"] += 1
+            elif current:
                 report.still["fhir", code] += 1
             else:
-                report.became["document"] += 1
+                resolve_quarantine(connection, [row_id], now)
+                report.became[OVERTAKEN] += 1
 
 
-def _same_record() -> sa.ColumnElement[bool]:
+def _same(table: sa.Table) -> sa.ColumnElement[bool]:
+    """That a row of the quarantine is about a row of `table`."""
     names = ("account", "provider", "stream", "source_id")
-    return sa.and_(*(source_records.c[name] == quarantine.c[name] for name in names))
-
-
-def _same_note() -> sa.ColumnElement[bool]:
-    names = ("account", "provider", "stream", "source_id")
-    return sa.and_(*(notes.c[name] == quarantine.c[name] for name in names))
-
-
-def _is(warehouse: Warehouse, key: Key) -> list[sa.ColumnElement[bool]]:
-    own = {"account": warehouse.account, **dict(zip(("provider", "stream", "source_id"), key, strict=True))}
-    return [source_records.c[name] == value for name, value in own.items()]
+    return sa.and_(*(table.c[name] == quarantine.c[name] for name in names))

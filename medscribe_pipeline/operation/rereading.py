@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from medscribe_pipeline.errors import MedscribeError
 from medscribe_pipeline.providers.catalogue import PROVIDERS
-from medscribe_pipeline.providers.pull import Misfit, read_facts
+from medscribe_pipeline.providers.pull import NO_ID_PATHS, Misfit, read_facts
 from medscribe_pipeline.providers.wire import source_id_of
 from medscribe_pipeline.warehouse.days import DayRule
 from medscribe_pipeline.warehouse.joined import Joined
@@ -48,14 +48,14 @@ class Reread:
         landed: Records that could be read and were news.
         misfits: Rows that still fit nothing, by code.
         left: Rows that were not read, by the reason.
-        records: Rows whose record has landed: id, and provider, stream and source id of the record.
+        records: What has landed: provider, stream and source id.
         days: Visit days that were touched.
     """
 
     landed: int = 0
     misfits: Counter[str] = field(default_factory=Counter)
     left: Counter[str] = field(default_factory=Counter)
-    records: list[tuple[str, tuple[str, str, str]]] = field(default_factory=list)
+    records: set[tuple[str, str, str]] = field(default_factory=set)
     days: set[date] = field(default_factory=set)
 
 
@@ -110,14 +110,14 @@ class _Stream:
 
     def read(self, rows: Sequence[sa.Row[Any]], now: datetime) -> None:
         parents = self._parents([row.source_id for row in rows])
-        readable: list[tuple[sa.Row[Any], SourceRecord]] = []
+        readable: list[SourceRecord] = []
         problems: list[Problem] = []
         settled: list[str] = []
         # The oldest first: of several with one id the last counts.
         for row in sorted(rows, key=lambda each: each.last_seen_at):
             found = self._read(row, parents.get(row.source_id))
             if isinstance(found, SourceRecord):
-                readable.append((row, found))
+                readable.append(found)
                 # Also what something newer has overtaken: whatever it said, it is known better now.
                 settled.append(row.id)
             elif isinstance(found, Problem):
@@ -130,11 +130,11 @@ class _Stream:
             else:
                 self._done.left[found] += 1
         self._open_again([row.id for row in rows])
-        landed = self._landing.land([record for _, record in readable], problems, None, now=now)
+        landed = self._landing.land(readable, problems, None, now=now)
         resolve_quarantine(self._connection, settled, now)
         self._done.landed += landed.new + landed.changed
         self._done.days |= landed.days
-        self._done.records += [(row.id, (*self._name, record.source_id)) for row, record in readable]
+        self._done.records |= {(*self._name, record.source_id) for record in readable}
 
     def _read(self, row: sa.Row[Any], parent_id: str | None) -> SourceRecord | Problem | str:
         """The record of a row, or what is still wrong with it, or why it was not looked at."""
@@ -145,7 +145,7 @@ class _Stream:
         if row.error_code == NO_ID:
             identified = source_id_of(payload, self._reader.id_field)
             if identified is None:
-                return _problem(row, payload, Misfit(NO_ID, ()))
+                return _problem(row, payload, Misfit(NO_ID, NO_ID_PATHS))
             if self._reader.detailed:
                 # Only its announcement is here. The next sync asks for the rest, as for any that was not answered for.
                 return _problem(row, payload, Misfit("detail_failed", ()), identified)
@@ -172,7 +172,8 @@ class _Stream:
             payload = self._warehouse.sealing.open(row.id, row.payload, row.sealed_with)
         except MedscribeError as error:
             return None, error.code
-        return payload, None if payload is not None else NO_PAYLOAD
+        # What has no id may be a `null` as it came.
+        return payload, NO_PAYLOAD if payload is None and row.error_code != NO_ID else None
 
     def _open_again(self, ids: Sequence[str]) -> None:
         """What a person put aside waits again, if it still cannot be read."""

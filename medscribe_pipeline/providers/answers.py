@@ -23,6 +23,9 @@ LONGEST_DELAY_S = 86_400.0
 DEEPEST = 100
 """Levels that are kept of what is nested beyond reading."""
 
+# How deep the parsers go: the strict one first; the other depends on how deep the call itself is.
+_READABLE = (1000, DEEPEST)
+
 _STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
 _SECONDS = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?", re.ASCII)
 _COUNT = re.compile(r"[0-9]{1,18}", re.ASCII)
@@ -73,31 +76,33 @@ def parse_json(raw: bytes) -> Any:
         return _parse_leniently(raw)
     except (ValueError, RecursionError):
         pass
-    try:
-        return _parse_leniently(_flattened(raw))
-    except (ValueError, RecursionError):
-        pass
+    for readable in _READABLE:
+        flat = _flattened(raw, readable)
+        for parse in (orjson.loads, _parse_leniently):
+            try:
+                return parse(flat)
+            except (ValueError, RecursionError):
+                pass
     raise ValueError("not JSON")
 
 
-def _flattened(raw: bytes) -> bytes:
-    """The document with everything below the level `DEEPEST` as one text each; raises `ValueError` if there is none."""
+def _flattened(raw: bytes, readable: int) -> bytes:
+    """The document with what is nested deeper than `readable` as one text each, from the level `DEEPEST` on."""
     parts: list[bytes] = []
-    depth = copied = begins = 0
+    depth = deepest = copied = begins = 0
     for found in _STRUCTURE.finditer(raw):
         sign = found[0]
         if sign in b"[{":
             depth += 1
+            deepest = max(deepest, depth)
             if depth == DEEPEST + 1:
-                begins = found.start()
+                begins, deepest = found.start(), depth
         elif sign in b"]}":
-            if depth == DEEPEST + 1:
+            if depth == DEEPEST + 1 and deepest > readable:
                 cut = raw[begins : found.end()].decode(errors="replace")
                 parts += [raw[copied:begins], json.dumps(cut).encode()]
                 copied = found.end()
             depth -= 1
-    if not copied:
-        raise ValueError("not deep")
     return b"".join([*parts, raw[copied:]])
 
 

@@ -42,9 +42,12 @@ _STATES = {"ongoing": Phase.RUNNING, "failed": Phase.FAILED, "succeeded": Phase.
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _FIRST_ERROR_STATUS = 400
 _MAX_HOLDERS = 8
+_LONGEST_MS = 2**63
 
 
 def _whole_ms(value: Any) -> Any:
+    if isinstance(value, float) and abs(value) > _LONGEST_MS:
+        return None  # No time in any recording; the words are worth more than when they were said.
     return round(value) if isinstance(value, float) else value
 
 

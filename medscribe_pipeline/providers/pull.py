@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from medscribe_pipeline.providers.answers import Answer
 
 __all__ = [
+    "NO_ID_PATHS",
     "SAME_PAGE_TRIES",
     "UNEXPECTED",
     "Facts",
@@ -60,6 +61,8 @@ DETAIL_FAILURES_IN_A_ROW = 3
 WAITING_LIMIT = 200
 MAX_PATHS = 50
 """Misfits of one record that are told; a list of thousands of wrong values says no more than its first ones."""
+
+NO_ID_PATHS = ("id:unusable",)
 
 UNEXPECTED = "unexpected"
 """Code of a record that tripped us in a way nobody foresaw: a mistake of ours. Its path says where in our code."""
@@ -304,7 +307,7 @@ def land_items(
         source_id = source.identify(item)
         digest = content_hash(item)
         if source_id is None:
-            problems.append(_problem(digest[:32], "no_id", (), item, digest))
+            problems.append(_problem(digest[:32], "no_id", NO_ID_PATHS, item, digest))
         else:
             candidates[source_id] = (item, digest)
     known = landing.known([*candidates, *(problem.source_id for problem in problems)])
