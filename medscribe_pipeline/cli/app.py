@@ -10,12 +10,13 @@ import typer
 
 from medscribe_pipeline import __version__
 from medscribe_pipeline.cli.audit import audit_app, noted
+from medscribe_pipeline.cli.day import day, status
 from medscribe_pipeline.cli.deliveries import deliver, deliveries_app
 from medscribe_pipeline.cli.ehr import ehr_app
 from medscribe_pipeline.cli.fhir import fhir_app
 from medscribe_pipeline.cli.forget import forget
 from medscribe_pipeline.cli.links import links_app
-from medscribe_pipeline.cli.options import Day, Json, day_of
+from medscribe_pipeline.cli.options import Json
 from medscribe_pipeline.cli.quarantine import quarantine_app
 from medscribe_pipeline.cli.sweep import prune, sweep
 
@@ -42,6 +43,8 @@ app.add_typer(deliveries_app, name="deliveries")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(audit_app, name="audit")
 app.command()(deliver)
+app.command()(status)
+app.command()(day)
 app.command()(sweep)
 app.command()(prune)
 app.command()(forget)
@@ -102,35 +105,6 @@ def sync(
             )
         code = report(settings, warehouse, result, as_json=as_json)
     raise typer.Exit(code)
-
-
-@app.command()
-def status(
-    day: Day = None,
-    as_json: Json = False,
-) -> None:
-    """Show what was pulled, what became of it, and what waits for somebody."""
-    from medscribe_pipeline.cli.output import console, print_json, status_json, status_tables
-    from medscribe_pipeline.pipeline import fingerprint
-    from medscribe_pipeline.warehouse.reports import read_status
-
-    settings = _settings()
-    with _warehouse(settings) as warehouse:
-        found = read_status(warehouse, targets=_targets(settings), fingerprint=fingerprint(settings), day=day_of(day))
-    if as_json:
-        print_json(status_json(found))
-        return
-    for table in status_tables(found):
-        console.print(table)
-    for cursor in found.cursors:
-        mark = cursor.watermark.isoformat(timespec="seconds") if cursor.watermark else "-"
-        console.print(f"{cursor.provider} {cursor.stream}: read up to {mark}", highlight=False)
-    if found.open_events:
-        console.print(f"Events that wait in the inbox: {found.open_events}. Run `medscribe sync`.", highlight=False)
-    if found.days_due:
-        console.print(
-            f"{found.days_due} of {found.days} visit days are out of date: run `medscribe sync`.", highlight=False
-        )
 
 
 @app.command()

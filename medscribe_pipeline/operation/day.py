@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from medscribe_pipeline.fhir import BuildOptions
 from medscribe_pipeline.fhir.coverage import Coverage, read_coverage
@@ -106,6 +107,11 @@ class DayReport:
     delays: list[Delay] = field(default_factory=list)
     coverage: Coverage = field(default_factory=lambda: Coverage(()))
     asked: list[OwnCount] = field(default_factory=list)
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """Where the account is."""
+        return ZoneInfo(self.timezone)
 
     @property
     def is_over(self) -> bool:

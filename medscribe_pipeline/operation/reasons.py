@@ -99,7 +99,7 @@ _KINDS: Mapping[Kind, Explained] = {
     ),
     Kind.MAYBE_QUARANTINED: Explained(
         "it breaks the rule or check {code}",
-        "nobody can tell its day, it may be this one: mend it at the source or the mapping here, then replay it",
+        "mend it at the source or the mapping here, then replay it; until then nobody can tell its day",
         _QUARANTINE,
         Act.PERSON,
     ),

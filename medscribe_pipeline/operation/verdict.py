@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from medscribe_pipeline.operation.reasons import Act, Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from medscribe_pipeline.operation.day import DayReport, Gap
 
-__all__ = ["Verdict", "judge", "phrase"]
+__all__ = ["Together", "Verdict", "judge", "phrase", "thing", "together"]
 
 NAMED = 3
-"""Most gaps that are named in the sentence; the others are counted."""
+"""Most kinds of gaps that are named in the sentence; the others are counted."""
+
+REASONS_NAMED = 2
+"""Most reasons that are named of each."""
 
 _THINGS: dict[Kind, tuple[str, str]] = {
     Kind.RECORD: ("record without a note", "records without a note"),
@@ -80,26 +85,71 @@ def judge(report: DayReport) -> Verdict:
     return Verdict(True, False, f"{day} is complete: {_all(report)}.", ())
 
 
-def phrase(gap: Gap) -> str:
-    """A gap in words, as part of a sentence: `3 notes held (no clinician has validated it yet)`."""
-    thing = f"{gap.count} {_THINGS[gap.kind][gap.count != 1]}"
-    return thing if gap.kind in _PLAIN else f"{thing} ({gap.explained.says})"
+def thing(gap: Gap) -> str:
+    """What there is of, in words: `notes held`."""
+    return _THINGS[gap.kind][gap.count != 1]
 
 
-def _told(start: str, gaps: list[Gap], commands: list[str], not_listed: int, nothing: str) -> str:
-    merged = _merged(gaps)
-    named = [phrase(gap) for gap in merged[:NAMED]]
+def phrase(kind: Kind, gaps: Sequence[Gap]) -> str:
+    """Gaps of one kind as part of a sentence: `3 notes held (no clinician has validated it yet)`."""
+    count = sum(gap.count for gap in gaps)
+    counted = f"{count} {_THINGS[kind][count != 1]}"
+    if kind in _PLAIN:
+        return counted
+    reasons = list(dict.fromkeys(gap.explained.says for gap in gaps))
+    others = ["other reasons"] if len(reasons) > REASONS_NAMED else []
+    return f"{counted} ({'; '.join([*reasons[:REASONS_NAMED], *others])})"
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """The same gap of several providers and targets: added up, and where each part of it is."""
+
+    gap: Gap
+    where: tuple[str, ...]
+
+
+def together(gaps: Iterable[Gap], targets: Sequence[str]) -> list[Together]:
+    """Gaps that are told in the same words as one, in the order of the first of each.
+
+    Args:
+        gaps: The gaps.
+        targets: All targets there are: where there is one only, it is not named.
+    """
+    alike: dict[tuple[Kind, str], list[Gap]] = {}
+    for gap in gaps:
+        alike.setdefault((gap.kind, gap.explained.says), []).append(gap)
+    found = []
+    for listed in alike.values():
+        total = replace(listed[0], count=sum(gap.count for gap in listed))
+        where = [f"{_where(gap, targets)}{f' {gap.count}' if len(listed) > 1 else ''}" for gap in listed]
+        found.append(Together(total, tuple(where)))
+    return found
+
+
+def _where(gap: Gap, targets: Sequence[str]) -> str:
+    if gap.kind is Kind.UNREAD:
+        return f"{gap.provider} {gap.code}"
+    target = gap.target if len(targets) > 1 else None
+    return " → ".join(each for each in (gap.provider, target) if each) or "the day"
+
+
+def _told(start: str, gaps: Sequence[Gap], commands: Sequence[str], not_listed: int, nothing: str) -> str:
+    by_kind: dict[Kind, list[Gap]] = {}
+    for gap in gaps:
+        by_kind.setdefault(gap.kind, []).append(gap)
+    named = [phrase(kind, of_kind) for kind, of_kind in list(by_kind.items())[:NAMED]]
     if not_listed:
         named.insert(0, f"{not_listed} records that the provider lists have not landed")
-    if len(merged) > NAMED:
-        named.append(f"{sum(gap.count for gap in merged[NAMED:])} more")
+    if more := sum(gap.count for of_kind in list(by_kind.values())[NAMED:] for gap in of_kind):
+        named.append(f"{more} more")
     if not named:
         return f"{nothing}, and nothing of it waits so far."
     listed = named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
-    return f"{start} {listed}. {_to_do(merged, commands)}"
+    return f"{start} {listed}. {_to_do(gaps, commands)}"
 
 
-def _to_do(gaps: list[Gap], commands: list[str]) -> str:
+def _to_do(gaps: Sequence[Gap], commands: Sequence[str]) -> str:
     first = gaps[0] if gaps else None
     if first is not None and first.act is Act.PERSON:
         to_do = first.explained.to_do
@@ -108,18 +158,6 @@ def _to_do(gaps: list[Gap], commands: list[str]) -> str:
     if commands:
         return f"It goes on by itself; `{commands[0]}` does it now."
     return f"Nothing to do here: {first.explained.to_do}." if first is not None else "Run `medscribe sync`."
-
-
-def _merged(gaps: list[Gap]) -> list[Gap]:
-    """The same for several providers and targets counts as one, in the order of the first of each."""
-    from medscribe_pipeline.operation.day import Gap as Merged  # noqa: PLC0415 - it is ours that comes first
-
-    counts: dict[tuple[Kind, str | None], int] = {}
-    for gap in gaps:
-        # Streams and targets are no part of what is said.
-        key = (gap.kind, None if gap.kind in _PLAIN else gap.code)
-        counts[key] = counts.get(key, 0) + gap.count
-    return [Merged(kind, code, "", count) for (kind, code), count in counts.items()]
 
 
 def _all(report: DayReport) -> str:
