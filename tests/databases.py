@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -45,9 +46,47 @@ def postgres_programs() -> Path | None:
     return installs[-1].parent if installs else None
 
 
+class PostgresServer:
+    """A PostgreSQL server that can be stopped and started again, on a socket in a folder of its own.
+
+    Args:
+        programs: The folder with its programs.
+        folder: Where its data and its socket are.
+        as_user: Who it runs as, for `subprocess`.
+    """
+
+    def __init__(self, programs: Path, folder: Path, as_user: dict[str, Any]) -> None:
+        self._programs = programs
+        self._folder = folder
+        self._how: dict[str, Any] = {"cwd": folder, "env": {"PATH": os.defpath, "HOME": str(folder)}, **as_user}
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = f"postgresql+psycopg://postgres@/postgres?host={folder}"
+
+    def prepare(self) -> None:
+        """Makes its data folder."""
+        options = ["--auth=trust", "--encoding=UTF8", "--locale=C", "-U", "postgres", "--no-sync"]
+        command = [f"{self._programs}/initdb", *options, "-D", f"{self._folder}/data"]
+        subprocess.run(command, check=True, capture_output=True, **self._how)
+
+    def start(self) -> None:
+        """Starts it and waits until it answers."""
+        # -F: no fsync; a test server has nothing to lose.
+        options = ["-k", str(self._folder), "-h", "", "-F", "-c", "max_connections=60"]
+        command = [f"{self._programs}/postgres", "-D", f"{self._folder}/data", *options]
+        self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL, **self._how)
+        _wait_for(self.url)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """Ends it, and every connection with it: SIGINT as a restart does, SIGQUIT as a crash."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(20)
+            self._process = None
+
+
 @contextmanager
-def postgres_server(programs: Path) -> Iterator[str]:
-    """A PostgreSQL server on a socket in a folder of its own; yields the URL of its first database."""
+def postgres_process(programs: Path) -> Iterator[PostgresServer]:
+    """A PostgreSQL server of the test's own, running."""
     # In the system's own temporary folder: socket paths are limited to some 100 characters.
     folder = Path(tempfile.mkdtemp(prefix="medscribe-pg-"))
     as_user: dict[str, Any] = {}
@@ -57,23 +96,21 @@ def postgres_server(programs: Path) -> Iterator[str]:
             programs = Path(shutil.copytree(programs.parent, folder / "install")) / "bin"
             folder.chmod(0o755)
         os.chown(folder, UNPRIVILEGED, UNPRIVILEGED)
-    data = str(folder / "data")
-    initdb = [f"{programs}/initdb", "--auth=trust", "--encoding=UTF8", "--locale=C", "-U", "postgres", "--no-sync"]
-    environment = {"PATH": os.defpath, "HOME": str(folder)}
-    server: subprocess.Popen[bytes] | None = None
+    server = PostgresServer(programs, folder, as_user)
     try:
-        subprocess.run([*initdb, "-D", data], check=True, capture_output=True, cwd=folder, env=environment, **as_user)
-        # -F: no fsync; a test server has nothing to lose.
-        command = [f"{programs}/postgres", "-D", data, "-k", str(folder), "-h", "", "-F", "-c", "max_connections=60"]
-        server = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.DEVNULL, **as_user)
-        url = f"postgresql+psycopg://postgres@/postgres?host={folder}"
-        _wait_for(url)
-        yield url
+        server.prepare()
+        server.start()
+        yield server
     finally:
-        if server is not None:
-            server.terminate()
-            server.wait(20)
+        server.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def postgres_server(programs: Path) -> Iterator[str]:
+    """A PostgreSQL server; yields the URL of its first database."""
+    with postgres_process(programs) as server:
+        yield server.url
 
 
 def _open_to_others(programs: Path) -> bool:
