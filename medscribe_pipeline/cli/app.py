@@ -10,11 +10,13 @@ import typer
 
 from medscribe_pipeline import __version__
 from medscribe_pipeline.cli.audit import audit_app, noted
+from medscribe_pipeline.cli.cursors import cursors_app
 from medscribe_pipeline.cli.day import day, status
 from medscribe_pipeline.cli.deliveries import deliver, deliveries_app
 from medscribe_pipeline.cli.ehr import ehr_app
 from medscribe_pipeline.cli.fhir import fhir_app
 from medscribe_pipeline.cli.forget import forget
+from medscribe_pipeline.cli.jobs import jobs_app
 from medscribe_pipeline.cli.links import links_app
 from medscribe_pipeline.cli.options import Json
 from medscribe_pipeline.cli.quarantine import quarantine_app
@@ -42,6 +44,8 @@ app.add_typer(links_app, name="links")
 app.add_typer(deliveries_app, name="deliveries")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(audit_app, name="audit")
+app.add_typer(cursors_app, name="cursors")
+app.add_typer(jobs_app, name="jobs")
 app.command()(deliver)
 app.command()(status)
 app.command()(day)
