@@ -1,7 +1,7 @@
 """The `medscribe` command.
 
-Exit codes: 0 done; 1 something is quarantined, refused or failed in part; 2 bad configuration; 3 a provider or the
-EHR is unreachable; 130 stopped by Ctrl-C. What a user can cause ends in one message, never in a traceback.
+Exit codes: 0 done; 1 something is quarantined, refused or failed in part; 2 bad configuration; 3 a provider, the
+EHR or the database is unreachable; 130 stopped by Ctrl-C. What a user can cause ends in one message, never in a traceback.
 """
 
 from __future__ import annotations
