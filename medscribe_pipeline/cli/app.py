@@ -13,6 +13,7 @@ from medscribe_pipeline.cli.audit import audit_app, noted
 from medscribe_pipeline.cli.cursors import cursors_app
 from medscribe_pipeline.cli.day import day, status
 from medscribe_pipeline.cli.deliveries import deliver, deliveries_app
+from medscribe_pipeline.cli.doctor import doctor
 from medscribe_pipeline.cli.ehr import ehr_app
 from medscribe_pipeline.cli.fhir import fhir_app
 from medscribe_pipeline.cli.forget import forget
@@ -49,6 +50,7 @@ app.add_typer(jobs_app, name="jobs")
 app.command()(deliver)
 app.command()(status)
 app.command()(day)
+app.command()(doctor)
 app.command()(sweep)
 app.command()(prune)
 app.command()(forget)
