@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from assets.columns import columns_of
 from assets.figures import codes
 from assets.partitions import backfill_policy, days_of, visit_days
 from assets.sources import source_keys
@@ -17,6 +18,7 @@ from medscribe_pipeline.notes import NoteState
 from medscribe_pipeline.pipeline import finish_day
 from medscribe_pipeline.providers.build import NotesReport, build_notes, mapping_fingerprint
 from medscribe_pipeline.settings import Settings
+from medscribe_pipeline.warehouse import tables
 from medscribe_pipeline.warehouse.quarantine_budget import QuarantineBudget
 from resources import WarehouseResource, failures_told
 
@@ -58,6 +60,7 @@ def _notes_asset(settings: Settings) -> dg.AssetsDefinition:
         owners=OWNERS,
         tags={"phi": "true"},
         code_version=mapping_fingerprint(settings),
+        metadata=columns_of(tables.notes),
         description="Landed records of a visit day as normalised notes with sections, patient, clinician and state.",
     )
     def scribe_notes(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
@@ -89,7 +92,7 @@ def _documents_asset(settings: Settings) -> dg.AssetsDefinition:
             tags={"phi": "true"},
             code_version=mapping_version(settings),
             description=f"FHIR R4 {kind} of each note of a visit day, checked by fhir.resources and our own rules.",
-            metadata=metadata,
+            metadata={**columns_of(tables.fhir_documents), **metadata},
         )
 
     preview = dg.MetadataValue.md(synthetic_markdown(options))

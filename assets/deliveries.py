@@ -9,12 +9,14 @@ from typing import TypeVar
 
 import dagster as dg
 
+from assets.columns import columns_of
 from assets.days import COMPOSITIONS, DOCUMENT_REFERENCES, OWNERS
 from assets.figures import bars, codes
 from assets.partitions import backfill_policy, days_of, visit_days
 from medscribe_pipeline.ehr.delivery import Allowance, DeliveryReport, deliver_day
 from medscribe_pipeline.pipeline import finish_day, newest_change
 from medscribe_pipeline.settings import EhrSettings, Settings
+from medscribe_pipeline.warehouse import tables
 from resources import WarehouseResource, failures_told, open_fhir_client
 
 progress = logging.getLogger("medscribe_pipeline.progress")
@@ -55,6 +57,7 @@ def _deliveries_asset(settings: Settings, target: EhrSettings, name: str) -> dg.
         owners=OWNERS,
         tags={"phi": "true"},
         pool=f"ehr.{target.target}",
+        metadata=columns_of(tables.deliveries),
         check_specs=[
             dg.AssetCheckSpec(
                 STORED_AS_SENT,

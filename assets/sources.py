@@ -6,11 +6,13 @@ from datetime import datetime
 import dagster as dg
 from pydantic import Field
 
+from assets.columns import columns_of
 from medscribe_pipeline.errors import ConfigError
 from medscribe_pipeline.providers.catalogue import PROVIDERS, Provider, Stream
 from medscribe_pipeline.providers.pull import PullReport, Window
 from medscribe_pipeline.providers.sync import SyncReport, sync_stream
 from medscribe_pipeline.settings import Settings
+from medscribe_pipeline.warehouse import tables
 from medscribe_pipeline.warehouse.quarantine_budget import QuarantineBudget
 from resources import WarehouseResource, failures_told
 
@@ -77,6 +79,7 @@ def _source_asset(settings: Settings, provider: Provider, stream: Stream) -> dg.
         owners=["team:data-engineering"],
         tags={"phi": "true"},
         pool=f"{provider.name}.{settings.account}",
+        metadata=columns_of(tables.source_records),
         description=f"{stream.description} Pulls what changed since the watermark into `source_records`.",
     )
     def source(

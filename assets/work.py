@@ -8,6 +8,7 @@ from datetime import timedelta
 import dagster as dg
 from pydantic import Field
 
+from assets.columns import columns_of
 from assets.sources import source_key
 from medscribe_pipeline.errors import ConfigError
 from medscribe_pipeline.providers.catalogue import PROVIDERS, Provider
@@ -15,6 +16,7 @@ from medscribe_pipeline.providers.inbox import InboxReport, process_inbox
 from medscribe_pipeline.providers.jobs import OPEN
 from medscribe_pipeline.providers.work_runner import WorkReport, run_work
 from medscribe_pipeline.settings import JobSettings, Settings
+from medscribe_pipeline.warehouse import tables
 from medscribe_pipeline.warehouse.days import DayRule
 from resources import WarehouseResource, failures_told
 
@@ -63,6 +65,7 @@ def _jobs_asset(settings: Settings, provider: Provider) -> dg.AssetsDefinition:
         tags={"phi": "true"},
         pool=f"{provider.name}.{settings.account}",
         freshness_policy=_freshness(settings, provider.name),
+        metadata=columns_of(tables.scribe_jobs),
         description=f"Recordings of the visits manifest as jobs at {provider.name.title()}: submitted exactly once, "
         "asked after within its budget, results landed in `source_records`.",
     )
@@ -115,6 +118,7 @@ def _inbox_asset(settings: Settings) -> dg.AssetsDefinition:
         owners=["team:data-engineering"],
         tags={"phi": "true"},
         pool=f"inbox.{settings.account}",
+        metadata=columns_of(tables.inbox),
         description="Callbacks and webhooks the receiver stored: signed results land, other news is asked for by id.",
     )
     def inbox_events(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:

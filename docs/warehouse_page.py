@@ -1,16 +1,18 @@
-"""`docs/warehouse.md`: the tables with their comments, read off the schema, and queries a test runs."""
+"""`docs/warehouse.md`: the tables and views with their comments, read off the schema, and queries a test runs."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import sqlalchemy as sa
+from typing import TYPE_CHECKING, NamedTuple
 
 from docs.markdown import code, page, table
-from medscribe_pipeline.warehouse.tables import Json, UtcDateTime, metadata
+from medscribe_pipeline.warehouse.dictionary import type_name
+from medscribe_pipeline.warehouse.tables import metadata
+from medscribe_pipeline.warehouse.views import view_metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+    import sqlalchemy as sa
 
 __all__ = ["QUERIES", "Query", "render"]
 
@@ -44,6 +46,26 @@ JOIN notes AS n ON n.note_id = d.note_id AND n.version = d.version
 WHERE d.account = 'default' AND d.kind = 'DocumentReference' AND d.state <> 'delivered'
 GROUP BY d.target, d.state, d.reason
 ORDER BY notes DESC, d.target, d.state, d.reason""",
+    ),
+    Query(
+        "How a week went",
+        "Days and providers with what came and what became of it, newest first.",
+        """\
+SELECT visit_day, provider, records, notes, notes_with_document, delivered, held, rejected, unknown, changes_waiting
+FROM v_daily
+WHERE account = 'default'
+ORDER BY visit_day DESC, provider
+LIMIT 7""",
+    ),
+    Query(
+        "How long the last notes took",
+        "Seconds from the clinician's signature, and from our pull, until the EHR had them.",
+        """\
+SELECT provider, target, visit_day, validated_to_delivered_s, pulled_to_delivered_s
+FROM v_delivery_latency
+WHERE account = 'default'
+ORDER BY settled_at DESC
+LIMIT 100""",
     ),
     Query(
         "What waits in quarantine",
@@ -107,7 +129,31 @@ them to the installed version; every other command does the same first if it has
   warehouse. No id is made from a patient's name or number.
 - Every row belongs to one account, directly or through its note. Filter by it.
 
-Read what you like. Write nothing by hand: the ledger and the visit days are only right together."""
+Read what you like. Write nothing by hand: the ledger and the visit days are only right together.
+
+PostgreSQL knows all of this page, too: `\\d+ notes` shows it. So does the Dagster UI, with each asset."""
+
+_VIEWS = """\
+## Views
+
+For questions rather than for the program: they have the same columns on SQLite and PostgreSQL, and change less than the
+tables. Every migration makes them again. On PostgreSQL those who were granted a view keep it; views of your own that
+are built on these must be dropped for the time of a migration, which says so.
+
+`v_notes`, `v_sections` and `v_transcript_turns` hold patients' text. `v_daily` and `v_delivery_latency` hold none."""
+
+_OTHERS = """\
+## Other databases
+
+With any other database SQLAlchemy has a dialect for, everything is written by plain SQL: slower, and without the views.
+**Nobody has tested MySQL, MariaDB, Oracle, SQL Server or Snowflake as servers**; what is tested is this path, on
+PostgreSQL under another name. `medscribe` warns when it opens one. Before you do:
+
+- Install the driver. The account must be allowed to make tables, and the database must know `SAVEPOINT` and enforce
+  primary keys.
+- Locks are files under `MEDSCRIBE_HOME`, so all runs must be on one machine. From another one a run would not be seen.
+- Its clock must be UTC, and its times must keep microseconds. Texts hold whole documents and may need a larger type
+  than the database chooses by itself."""
 
 _QUERIES = """\
 ## Useful queries
@@ -117,36 +163,26 @@ None of them reads a patient's text. Put your own account and target."""
 
 def render() -> str:
     """The page."""
-    blocks = [_INTRODUCTION, "## Tables", _contents()]
-    for each in _tables():
+    blocks = [_INTRODUCTION, "## Tables", _contents(metadata.tables.values())]
+    for each in metadata.tables.values():
         blocks += [f"### {each.name}", each.comment or "", _columns(each)]
-    blocks.append(_QUERIES)
+    blocks += [_VIEWS, _contents(view_metadata.tables.values())]
+    for each in view_metadata.tables.values():
+        blocks += [f"### {each.name}", each.comment or "", _columns(each)]
+    blocks += [_OTHERS, _QUERIES]
     for query in QUERIES:
         blocks += [f"### {query.title}", query.text, f"```sql\n{query.sql};\n```"]
     return page(*blocks)
 
 
-_TYPE_NAMES: tuple[tuple[type[sa.types.TypeEngine[Any]], str], ...] = (
-    (UtcDateTime, "time"),
-    (Json, "JSON"),
-    (sa.Date, "day"),
-    (sa.Boolean, "true or false"),
-    (sa.Integer, "integer"),
-)
-
-
-def _tables() -> list[sa.Table]:
+def _contents(tables: Iterable[sa.Table]) -> str:
     """In the order of the schema, which is the order data moves through them."""
-    return list(metadata.tables.values())
-
-
-def _contents() -> str:
-    return "\n".join(f"- [{each.name}](#{each.name}): {each.comment}" for each in _tables())
+    return "\n".join(f"- [{each.name}](#{each.name}): {each.comment}" for each in tables)
 
 
 def _columns(of: sa.Table) -> str:
     rows = (
-        (code(column.name), _type(column), ", ".join(_notes(column)), column.comment or "") for column in of.columns
+        (code(column.name), type_name(column), ", ".join(_notes(column)), column.comment or "") for column in of.columns
     )
     return table(("column", "type", "key or NULL", "meaning"), rows)
 
@@ -158,9 +194,3 @@ def _notes(column: sa.Column[object]) -> Iterator[str]:
         yield "may be NULL"
     for reference in column.foreign_keys:
         yield f"of {reference.target_fullname}"
-
-
-def _type(column: sa.Column[object]) -> str:
-    kind: Any = column.type
-    known = next((name for family, name in _TYPE_NAMES if isinstance(kind, family)), "text")
-    return f"text ({kind.length})" if known == "text" and kind.length else known

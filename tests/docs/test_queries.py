@@ -112,6 +112,11 @@ EXPECTED: dict[str, list[tuple[Any, ...]]] = {
         ("2026-03-02", "audioscribe", "waiting", 1),
     ],
     "What does not reach the EHR, and why": [("ehr", "held", "patient_unknown", 2, "2026-03-02")],
+    "How a week went": [
+        ("2026-03-02", "askara", 3, 3, 0, 1, 2, 0, 0, 0),
+        ("2026-03-02", "audioscribe", 1, 0, 0, 0, 0, 0, 0, 0),
+    ],
+    "How long the last notes took": [("askara", "ehr", "2026-03-02", None, 0.0)],
     "What waits in quarantine": [("extract", "askara", "notes", "wire_model", 1, NOON)],
     "Recordings nobody can be named for": [("askara", "a2", "2026-03-02", 1)],
     "Where a note is in the EHR": [
