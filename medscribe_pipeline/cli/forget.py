@@ -50,7 +50,8 @@ def forget(
             return
         scope = _scope(settings, warehouse, patient, note)
         counts = erasure.forget(warehouse, scope, now=datetime.now(UTC), who=current_user(), dry_run=dry_run)
-        clean = None if dry_run or not any(counts.values()) else erasure.overwrite_free_space(warehouse)
+        # Also where nothing was left to forget: an earlier run may not have come to this.
+        clean = None if dry_run else erasure.overwrite_free_space(warehouse)
     if as_json:
         print_json({"dry_run": dry_run, "rows": counts, "unreadable": scope.unreadable, "file_overwritten": clean})
     else:
@@ -111,8 +112,8 @@ def _advice(warehouse: Warehouse, scope: Scope, clean: bool | None, *, dry_run: 
         return lines
     if clean is False:
         lines.append(
-            "The warehouse is in use, so freed space in its file may still hold what was forgotten: stop what runs, "
-            "and run the same command again."
+            "The file of the warehouse could not be written anew, so its free space may still hold what was forgotten: "
+            "stop what runs, see that the disk has room for a copy, and run the same command again."
         )
     elif warehouse.engine.dialect.name == "postgresql":
         lines.append("PostgreSQL keeps old rows until they are vacuumed: see docs/operations.md, Forgetting a person.")

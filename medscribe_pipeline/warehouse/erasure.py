@@ -154,10 +154,14 @@ def allow_again(warehouse: Warehouse, note_id: str, *, now: datetime, who: str) 
     return back
 
 
-def overwrite_free_space(warehouse: Warehouse) -> bool | None:
+def overwrite_free_space(warehouse: Warehouse, *, wait_s: float = 10.0) -> bool | None:
     """Makes a SQLite file hold nothing but what is in its tables.
 
     Earlier versions of rows live on in pages that are free, and in the file beside it, until these are written anew.
+
+    Args:
+        warehouse: The warehouse.
+        wait_s: How long to wait for others that read or write.
 
     Returns:
         Whether it was done; `False` while somebody else reads or writes, `None` on another database.
@@ -165,11 +169,15 @@ def overwrite_free_space(warehouse: Warehouse) -> bool | None:
     if warehouse.engine.dialect.name != "sqlite":
         return None
     with closing(warehouse.engine.raw_connection()) as raw:
+        (usual_ms,) = raw.execute("PRAGMA busy_timeout").fetchone()
+        raw.execute(f"PRAGMA busy_timeout={int(wait_s * 1000)}")
         try:
             raw.execute("VACUUM")
             busy, _, _ = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         except sqlite3.OperationalError:
             return False
+        finally:
+            raw.execute(f"PRAGMA busy_timeout={usual_ms}")
     return not busy
 
 
