@@ -37,7 +37,8 @@ PULLED = [AUDIOS, NOTES_PULLED, SESSIONS, NABLA_JOBS, INTRON_JOBS, INBOX]
 DAY_STAGES = ["scribe_notes", "fhir_compositions", "fhir_document_references"]
 ASKARA_SWEEP, AUDIOSCRIBE_SWEEP, RETENTION = "askara_sweep", "audioscribe_sweep", "retention"
 KEPT = [ASKARA_SWEEP, AUDIOSCRIBE_SWEEP, RETENTION]
-ALWAYS = [*DAY_STAGES, RETENTION]
+REPORT = "daily_report"
+ALWAYS = [*DAY_STAGES, RETENTION, REPORT]
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def test_jobs_nobody_asks_after_go_stale_before_they_expire_unseen(
         ({"intron": INTRON}, [INTRON_JOBS, INBOX, *ALWAYS]),
         ({"askara": ASKARA, "nabla": NABLA}, [AUDIOS, NOTES_PULLED, NABLA_JOBS, INBOX, ASKARA_SWEEP, *ALWAYS]),
         ({"ehr": EHR}, [*ALWAYS, "ehr_deliveries"]),
-        ({**ALL, "ehr": EHR}, [*PULLED, *KEPT, *DAY_STAGES, "ehr_deliveries"]),
+        ({**ALL, "ehr": EHR}, [*PULLED, *KEPT, *DAY_STAGES, "ehr_deliveries", REPORT]),
     ],
     ids=["nothing", "askara", "audioscribe", "nabla", "intron", "two", "ehr", "everything"],
 )
@@ -107,6 +108,7 @@ def test_deps_follow_the_data(define: Callable[..., dg.Definitions]) -> None:
         ASKARA_SWEEP: [AUDIOS, NOTES_PULLED],
         AUDIOSCRIBE_SWEEP: [SESSIONS],
         RETENTION: [],
+        REPORT: ["ehr_deliveries"],
     }
 
 
@@ -136,6 +138,7 @@ def test_the_graph_explains_itself(define: Callable[..., dg.Definitions]) -> Non
         ASKARA_SWEEP: "askara",
         AUDIOSCRIBE_SWEEP: "audioscribe",
         RETENTION: "warehouse",
+        REPORT: "warehouse",
     }
     assert {name: spec.kinds for name, spec in found.items()} == {
         AUDIOS: {"python", "sql"},
@@ -148,7 +151,7 @@ def test_the_graph_explains_itself(define: Callable[..., dg.Definitions]) -> Non
         "fhir_compositions": {"python", "fhir", "sql"},
         "fhir_document_references": {"python", "fhir", "sql"},
         "ehr_deliveries": {"python", "fhir"},
-        **{key: {"python", "sql"} for key in KEPT},
+        **{key: {"python", "sql"} for key in (*KEPT, REPORT)},
     }
     assert {tuple(spec.owners) for spec in found.values()} == {("team:data-engineering",)}
     assert {spec.tags["phi"] for spec in found.values()} == {"true"}
@@ -188,6 +191,7 @@ def test_a_provider_and_the_ehr_are_asked_by_one_run_at_a_time(define: Callable[
         ASKARA_SWEEP: "askara.south",
         AUDIOSCRIBE_SWEEP: "audioscribe.south",
         RETENTION: None,
+        REPORT: None,
     }
 
 
@@ -201,6 +205,7 @@ def test_jobs_hold_the_right_assets(define: Callable[..., dg.Definitions]) -> No
     assert selected("process_inbox") == {INBOX}
     assert (selected("work_nabla"), selected("work_intron")) == ({NABLA_JOBS}, {INTRON_JOBS})
     assert (selected("sweep"), selected("prune")) == ({ASKARA_SWEEP, AUDIOSCRIBE_SWEEP}, {RETENTION})
+    assert selected("report_days") == {REPORT}
     assert selected("build_days") == {*DAY_STAGES, "ehr_deliveries"}
     assert definitions.resolve_job_def("sync").executor_def.name == "in_process"
 
@@ -264,7 +269,12 @@ def test_the_schedule_syncs_at_the_configured_time_and_waits_to_be_started(
 
 
 @pytest.mark.parametrize(
-    ("name", "job", "cron"), [("sweep_schedule", "sweep", "30 3 * * 0"), ("prune_schedule", "prune", "15 4 * * *")]
+    ("name", "job", "cron"),
+    [
+        ("sweep_schedule", "sweep", "30 3 * * 0"),
+        ("prune_schedule", "prune", "15 4 * * *"),
+        ("report_schedule", "report_days", "30 6 * * *"),
+    ],
 )
 def test_what_looks_after_the_warehouse_has_schedules_that_wait_to_be_started(
     define: Callable[..., dg.Definitions], name: str, job: str, cron: str
@@ -307,15 +317,15 @@ def test_what_is_not_configured_has_no_sensor_and_no_job(define: Callable[..., d
     names = {sensor.name for sensor in definitions.sensors or ()}
     jobs = {job.name for job in definitions.resolve_all_job_defs() if not job.name.startswith("__")}
     assert names == {"changed_days", "inbox_sensor", "nabla_due_jobs"}
-    assert jobs == {"sync", "build_days", "process_inbox", "work_nabla", "prune"}
+    assert jobs == {"sync", "build_days", "process_inbox", "work_nabla", "prune", "report_days"}
 
 
 def test_without_a_provider_there_is_nothing_to_sync_nor_to_schedule(define: Callable[..., dg.Definitions]) -> None:
     definitions = define(ehr=EHR)
 
     jobs = {job.name for job in definitions.resolve_all_job_defs() if not job.name.startswith("__")}
-    assert jobs == {"build_days", "prune"}
-    assert [definitions.resolve_schedule_def("prune_schedule").job_name] == [
+    assert jobs == {"build_days", "prune", "report_days"}
+    assert ["prune", "report_days"] == [
         each.job_name for each in definitions.schedules or () if isinstance(each, dg.ScheduleDefinition)
     ]
     assert [sensor.name for sensor in definitions.sensors or ()] == ["changed_days"]
