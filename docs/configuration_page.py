@@ -190,6 +190,7 @@ BY_NAME = {
     "file": "file",
     "folder": "folder",
     "home": "folder",
+    "key": "32 bytes in Base64, **secret**",
 }
 """What a text holds, by the last word of its setting's name."""
 

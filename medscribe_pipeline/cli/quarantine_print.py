@@ -14,7 +14,7 @@ from medscribe_pipeline.cli.output import console, print_json
 from medscribe_pipeline.cli.show import CONTROL
 from medscribe_pipeline.notes import canonical_json
 from medscribe_pipeline.operation.reasons import Kind, explain
-from medscribe_pipeline.operation.replay import NOT_LANDED, OVERTAKEN, WENT_ON
+from medscribe_pipeline.operation.replay import OVERTAKEN, WENT_ON
 from medscribe_pipeline.operation.rereading import ASKED_BY_SYNC, NO_PAYLOAD, NO_READER
 from medscribe_pipeline.warehouse.sealing import SEALED_AWAY
 
@@ -48,7 +48,6 @@ _LEFT = {
     ASKED_BY_SYNC: "only the provider has them; every `medscribe sync` asks",
     NO_PAYLOAD: "what was received is not kept any more",
     NO_READER: "this version has no such stream, or cannot read it without the provider",
-    NOT_LANDED: "their record is not in the warehouse any more",
     SEALED_AWAY: "sealed with a key that is not set: MEDSCRIBE_ENCRYPTION_OLD_KEY",
     WENT_ON: "they went on by themselves",
 }

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from medscribe_pipeline.ehr.waiting import make_due
 from medscribe_pipeline.fhir.build import build_day
-from medscribe_pipeline.operation.rereading import Reread, reread
+from medscribe_pipeline.operation.rereading import NO_PAYLOAD, Reread, reread
 from medscribe_pipeline.pipeline import finish_day
 from medscribe_pipeline.providers.build import build_notes
 from medscribe_pipeline.warehouse.quarantine import concerns_us, resolve_quarantine
@@ -34,12 +34,9 @@ if TYPE_CHECKING:
     from medscribe_pipeline.settings import Settings
     from medscribe_pipeline.warehouse.store import Warehouse
 
-__all__ = ["NOT_LANDED", "OVERTAKEN", "WENT_ON", "ReplayReport", "replay"]
+__all__ = ["OVERTAKEN", "WENT_ON", "ReplayReport", "replay"]
 
 BATCH = 200
-
-NOT_LANDED = "not_landed"
-"""Why a row of the stages after reading was left alone: its record is not in the warehouse any more."""
 
 OVERTAKEN = "overtaken"
 """What became of a row whose note has another content now, or is none any more: it is closed."""
@@ -167,7 +164,7 @@ def _take_unmapped(warehouse: Warehouse, ids: Sequence[str], report: ReplayRepor
                 opened.append(row.id)
                 taken.records.add(key)
             else:
-                report.left[NOT_LANDED] += 1
+                report.left[NO_PAYLOAD] += 1
         _open_again(connection, opened)
         make_due(warehouse, connection, set(landed.values()))
     taken.days |= set(landed.values())
@@ -188,20 +185,24 @@ def _take_unbuilt(warehouse: Warehouse, ids: Sequence[str], taken: _Taken) -> No
 
 
 def _map_again(connection: sa.Connection, ids: Sequence[str]) -> dict[Key, date]:
-    """Marks the landed records of these rows to be mapped again; returns their days."""
+    """Marks the landed records of these rows to be mapped again; returns their days.
+
+    What is not kept any more, after its time or on request, is left as it was mapped.
+    """
     records = source_records.c
+    kept = sa.and_(records.payload_removed_at.is_(None), records.forgotten_at.is_(None))
     landed = {
         (row.provider, row.stream, row.source_id): row.visit_day
         for row in connection.execute(
             sa.select(records.provider, records.stream, records.source_id, records.visit_day)
             .join(quarantine, _same(source_records))
-            .where(quarantine.c.id.in_(ids))
+            .where(quarantine.c.id.in_(ids), kept)
             .order_by(records.provider, records.stream, records.source_id)
             .with_for_update(of=source_records)
         )
     }
     of_these = sa.exists().where(_same(source_records), quarantine.c.id.in_(ids))
-    connection.execute(sa.update(source_records).where(of_these).values(mapped_seq=None))
+    connection.execute(sa.update(source_records).where(of_these, kept).values(mapped_seq=None))
     return landed
 
 

@@ -374,12 +374,20 @@ def test_with_a_target_the_day_is_left_to_the_delivery(
     assert len(rows_of(warehouse, fhir_documents)) > 0
 
 
-def test_a_record_that_is_not_there_any_more_is_said(warehouse: Warehouse, settings: Settings) -> None:
+@pytest.mark.parametrize("column", ["payload_removed_at", "forgotten_at", None])
+def test_a_record_that_is_not_kept_any_more_is_left_as_it_is(
+    warehouse: Warehouse, settings: Settings, column: str | None
+) -> None:
     land_unmappable(warehouse)
     build(warehouse, settings)
     with warehouse.begin() as connection:
-        connection.execute(sa.delete(source_records))
+        if column is None:
+            connection.execute(sa.delete(source_records))
+        else:
+            connection.execute(sa.update(source_records).values({column: NOW, "payload": {}}))
+    before = rows_of(warehouse, source_records)
 
     done = try_again(warehouse, settings)
 
-    assert (done.left, done.became, done.still) == ({"not_landed": 1}, {}, {})
+    assert (done.left, done.became, done.still) == ({"no_payload": 1}, {}, {})
+    assert rows_of(warehouse, source_records) == before
