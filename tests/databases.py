@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
 
 from medscribe_pipeline.warehouse.days import DayRule
 from medscribe_pipeline.warehouse.landing import Landing, SourceRecord
@@ -172,6 +174,19 @@ def rows_of(warehouse: Warehouse, table: sa.Table) -> list[dict[str, Any]]:
     """All rows of one table, in the order of its key."""
     with warehouse.read() as connection:
         return [row._asdict() for row in connection.execute(sa.select(table).order_by(*table.primary_key.columns))]
+
+
+def schema_differences(warehouse: Warehouse) -> list[Any]:
+    """What the database has that `tables.py` has not, or the other way round."""
+
+    def same_default(_context: object, _there: object, wanted: sa.Column[Any], *_: object) -> bool | None:
+        # SQLite numbers rows by itself.
+        return False if wanted.identity is not None else None
+
+    on_sqlite = warehouse.engine.dialect.name == "sqlite"
+    options = {"compare_type": True, "compare_server_default": same_default if on_sqlite else True}
+    with warehouse.engine.connect() as connection:
+        return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
 
 
 def url_of(warehouse: Warehouse) -> str:

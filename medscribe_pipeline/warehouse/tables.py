@@ -150,7 +150,7 @@ sync_cursors = sa.Table(
 sync_cursor_history = sa.Table(
     "sync_cursor_history",
     metadata,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True, comment="Counts up."),
+    sa.Column("id", sa.Integer, sa.Identity(), primary_key=True, comment="Counts up."),
     sa.Column("account", NAME, nullable=False),
     sa.Column("provider", NAME, nullable=False),
     sa.Column("stream", NAME, nullable=False),
@@ -339,7 +339,7 @@ transcripts = sa.Table(
 notes_history = sa.Table(
     "notes_history",
     metadata,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True, comment="Order in which they were replaced."),
+    sa.Column("id", sa.Integer, sa.Identity(), primary_key=True, comment="Order in which they were replaced."),
     sa.Column("account", NAME, nullable=False),
     sa.Column("note_id", ID, nullable=False),
     sa.Column("provider", NAME, nullable=False),
@@ -582,7 +582,7 @@ sweep_sightings = sa.Table(
 access_log = sa.Table(
     "access_log",
     metadata,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True, comment="Order of the rows."),
+    sa.Column("id", sa.Integer, sa.Identity(), primary_key=True, comment="Order of the rows."),
     sa.Column("account", NAME, nullable=False),
     sa.Column("at", UtcDateTime, nullable=False, comment="When."),
     sa.Column("who", NAME, nullable=False, comment="User of the operating system."),

@@ -171,7 +171,10 @@ def test_a_connection_ended_by_an_administrator(
 ) -> None:
     warehouse, settings = on_postgres
     administrator = sa.create_engine(settings.database_url, isolation_level="AUTOCOMMIT")
-    others = sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction'")
+    others = sa.text(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction' "
+        "AND datname = current_database()"
+    )
 
     def end() -> None:
         with administrator.connect() as connection:

@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 from alembic import command
-from alembic.autogenerate import compare_metadata
-from alembic.runtime.migration import MigrationContext
 
 from medscribe_pipeline.errors import ConfigError
 from medscribe_pipeline.warehouse import migrate
+from medscribe_pipeline.warehouse.landing import Cursor
 from medscribe_pipeline.warehouse.notes import read_notes
 from medscribe_pipeline.warehouse.store import SCHEMA_HEAD, Warehouse
-from medscribe_pipeline.warehouse.tables import metadata
+from medscribe_pipeline.warehouse.tables import metadata, sync_cursor_history
 from medscribe_pipeline.warehouse.views import v_notes, v_transcript_turns, view_metadata
-from tests.databases import dump, landing_for, new_database, record
+from tests.databases import NOW, dump, landing_for, new_database, record, rows_of, schema_differences
 from tests.old_warehouses import dumped, restore
 
 if TYPE_CHECKING:
@@ -81,9 +80,7 @@ def test_every_row_of_an_older_warehouse_is_there_afterwards(
 
         assert raw_rows(warehouse, old) == before
         assert min(len(rows) for rows in before.values()) > 0
-        with warehouse.read() as connection:
-            options = {"compare_type": True, "compare_server_default": True}
-            assert compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []
+        assert schema_differences(warehouse) == []
 
 
 def test_what_was_written_then_is_read_and_changed_by_what_runs_now(
@@ -97,12 +94,15 @@ def test_what_was_written_then_is_read_and_changed_by_what_runs_now(
             full, bare = read_notes(connection, [first, second], with_transcripts=True)
             said = connection.execute(sa.select(v_transcript_turns.c.speaker)).scalars().all()
             nothing = connection.scalar(sa.text("SELECT count(*) FROM notes WHERE practitioner IS NULL"))
-        landed = landing_for(warehouse).land([record("new")], [], None, now=record("new").fetched_at)
+        landing = landing_for(warehouse)
+        landed = landing.land([record("new")], [], Cursor(NOW, "new"), now=NOW)
+        landing.record_history(Cursor(), now=NOW)
 
         assert full.note.visit.practitioner is not None
         assert full.note.visit.practitioner.display == "Dr Zz"
         assert bare.note.visit.practitioner is None
         assert (len(said), nothing, landed.new) == (2, 1, 1)
+        assert [row["id"] for row in rows_of(warehouse, sync_cursor_history)] == [1, 2, 3]
         assert set(dump(warehouse)) == set(metadata.tables)
 
 

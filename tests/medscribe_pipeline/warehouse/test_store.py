@@ -16,14 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
-from alembic.autogenerate import compare_metadata
-from alembic.runtime.migration import MigrationContext
 
 from medscribe_pipeline.errors import ConfigError, MedscribeError, WarehouseTrouble
 from medscribe_pipeline.warehouse import migrate
 from medscribe_pipeline.warehouse.store import SCHEMA_HEAD, Warehouse, in_chunks
-from medscribe_pipeline.warehouse.tables import change_counter, metadata, sync_cursors
-from tests.databases import NOW, UNPRIVILEGED, dump, rows_of
+from medscribe_pipeline.warehouse.tables import change_counter, sync_cursors
+from tests.databases import NOW, UNPRIVILEGED, dump, rows_of, schema_differences
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,12 +41,8 @@ def test_the_known_head_is_the_newest_migration() -> None:
 
 
 def test_a_fresh_database_gets_the_schema_of_the_tables(make_settings: MakeSettings, database_url: str) -> None:
-    with (
-        Warehouse.open(make_settings(warehouse_url=database_url)) as warehouse,
-        warehouse.engine.connect() as connection,
-    ):
-        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
-        differences = compare_metadata(context, metadata)
+    with Warehouse.open(make_settings(warehouse_url=database_url)) as warehouse:
+        differences = schema_differences(warehouse)
         version = warehouse.schema_version()
 
     assert differences == []

@@ -10,10 +10,13 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from medscribe_pipeline.warehouse.store import Warehouse
 from medscribe_pipeline.warehouse.tables import Json, UtcDateTime, metadata, visits
 
 if TYPE_CHECKING:
-    from medscribe_pipeline.warehouse.store import Warehouse
+    from collections.abc import Callable
+
+    from medscribe_pipeline.settings import Settings
 
 SAME_WAREHOUSE = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -119,6 +122,37 @@ def test_json_with_huge_numbers_and_deep_nesting_is_stored(scratched: Warehouse)
 
     assert huge["n"] == pytest.approx(10**30)
     assert nested == deep
+
+
+def test_postgresql_keeps_each_kind_as_its_own(make_settings: Callable[..., Settings], postgres_url: str) -> None:
+    query = sa.text(
+        "SELECT table_name, column_name, data_type, is_identity FROM information_schema.columns "
+        "WHERE table_schema = 'public' AND table_name = ANY(:tables)"
+    )
+    with Warehouse.open(make_settings(warehouse_url=postgres_url)) as warehouse, warehouse.read() as connection:
+        found = {(row[0], row[1]): row[2:] for row in connection.execute(query, {"tables": list(metadata.tables)})}
+        sequences = connection.scalar(sa.text("SELECT count(*) FROM pg_class WHERE relkind = 'S'"))
+
+    columns = {(table.name, column.name): column for table in metadata.sorted_tables for column in table.columns}
+    counted = [key for key, column in columns.items() if column.identity is not None]
+    assert {key for key, (kind, _) in found.items() if kind == "timestamp with time zone"} == {
+        key for key, column in columns.items() if isinstance(column.type, UtcDateTime)
+    }
+    assert {key for key, (kind, _) in found.items() if kind == "jsonb"} == {
+        key for key, column in columns.items() if isinstance(column.type, Json)
+    }
+    assert sorted(key for key, (_, identity) in found.items() if identity == "YES") == sorted(counted)
+    assert sequences == len(counted)
+
+
+@pytest.mark.parametrize("value", [None, {"a": None}])
+def test_nothing_is_null_to_a_query_on_both(scratched: Warehouse, value: Any) -> None:
+    _round_trip(scratched, documents, "value", [value])
+
+    with scratched.read() as connection:
+        nothing = connection.scalar(sa.select(documents.c.value.is_(None)))
+
+    assert nothing is (value is None)
 
 
 def test_every_table_has_a_comment_and_a_key() -> None:

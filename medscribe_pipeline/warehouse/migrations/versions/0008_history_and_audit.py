@@ -21,7 +21,7 @@ def upgrade() -> None:
     """Adds three tables, and marks to records, notes and visits."""
     op.create_table(
         "notes_history",
-        sa.Column("id", sa.Integer, autoincrement=True, nullable=False),
+        sa.Column("id", sa.Integer, sa.Identity(), nullable=False),
         sa.Column("account", sa.String(64), nullable=False),
         sa.Column("note_id", sa.String(36), nullable=False),
         sa.Column("provider", sa.String(64), nullable=False),
@@ -58,7 +58,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "access_log",
-        sa.Column("id", sa.Integer, autoincrement=True, nullable=False),
+        sa.Column("id", sa.Integer, sa.Identity(), nullable=False),
         sa.Column("account", sa.String(64), nullable=False),
         sa.Column("at", utc_datetime, nullable=False),
         sa.Column("who", sa.String(64), nullable=False),
