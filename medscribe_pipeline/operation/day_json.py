@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from medscribe_pipeline.operation.delays import STEPS
 from medscribe_pipeline.operation.flow import flow_of
+from medscribe_pipeline.operation.reasons import shown_code
 from medscribe_pipeline.operation.verdict import judge, thing
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def _gap(gap: Gap) -> dict[str, Any]:
     told = gap.explained
     return {
         "what": gap.kind.value,
-        "code": gap.code,
+        "code": shown_code(gap.code) if gap.code else None,
         "provider": gap.provider or None,
         "target": gap.target,
         "count": gap.count,

@@ -6,6 +6,7 @@ A code says what happened; where it stands says what can be done about it, so a 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["REASONS", "SAYS", "Act", "Explained", "Kind", "Reason", "explain"]
+__all__ = ["REASONS", "SAYS", "Act", "Explained", "Kind", "Reason", "explain", "shown_code"]
 
 
 class Act(StrEnum):
@@ -375,6 +376,7 @@ REASONS: Mapping[str, Reason] = MappingProxyType(
         "rejected": Reason("the server refused the request"),
         "internal": Reason("a mistake of this project", "report it", "", Act.PERSON),
         "ledger_torn": Reason("the ledger contradicts itself", "report it", "", Act.PERSON),
+        "lock_lost": Reason("the run lost its connection to the database", "sync again", _SYNC, Act.WAITS),
         "warehouse_statement": Reason("the database refused it", "report it", "", Act.PERSON),
         # Quarantine
         "wire_model": Reason("a field has the wrong type or is missing"),
@@ -436,6 +438,21 @@ SAYS: Mapping[str, str] = MappingProxyType({code: reason.says for code, reason i
 """Why something stopped, by code; a code that is not here is another's, and shown as it is."""
 
 
+# What a provider calls a failure may be shown when it is one word: a sentence might name a patient.
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
+
+
+def shown_code(code: str | None) -> str:
+    """A code as it may be shown anywhere.
+
+    >>> shown_code("FILE_INVALID"), shown_code("no speech by Mrs Test"), shown_code(None)
+    ('FILE_INVALID', 'a reason we cannot show', 'no reason given')
+    """
+    if code is None:
+        return "no reason given"
+    return code if _WORD.fullmatch(code) else "a reason we cannot show"
+
+
 def explain(kind: Kind, code: str | None = None) -> Explained:
     """What a code means where it stands, and what can be done.
 
@@ -447,9 +464,7 @@ def explain(kind: Kind, code: str | None = None) -> Explained:
     general = _KINDS[kind]
     own = REASONS.get(code or "")
     if own is None:
-        return Explained(
-            general.says.format(code=code or "no reason given"), general.to_do, general.command, general.act
-        )
+        return Explained(general.says.format(code=shown_code(code)), general.to_do, general.command, general.act)
     return Explained(
         own.says,
         general.to_do if own.to_do is None else own.to_do,
