@@ -85,9 +85,10 @@ class Clinic:
         return [row[0] for row in self.rows("SELECT note_id FROM notes ORDER BY 1")]
 
     def change(self, statement: str, *values: object) -> None:
-        """Changes the warehouse as somebody would who opens the file with another program: past foreign keys, too."""
+        """Changes the warehouse as somebody would with another program: past foreign keys and views, too."""
         with closing(sqlite3.connect(self.database)) as connection, connection:
             connection.execute("PRAGMA foreign_keys=OFF")
+            connection.execute("PRAGMA legacy_alter_table=ON")
             connection.execute(statement, values)
 
 
