@@ -7,6 +7,7 @@ import dagster as dg
 
 from assets.columns import columns_of
 from assets.figures import codes
+from assets.freshness import stale_after
 from assets.partitions import backfill_policy, days_of, visit_days
 from assets.sources import source_keys
 from assets.work import work_keys
@@ -60,6 +61,7 @@ def _notes_asset(settings: Settings) -> dg.AssetsDefinition:
         owners=OWNERS,
         tags={"phi": "true"},
         code_version=mapping_fingerprint(settings),
+        freshness_policy=stale_after(settings.watch.stale_notes_after_s),
         metadata=columns_of(tables.notes),
         description="Landed records of a visit day as normalised notes with sections, patient, clinician and state.",
     )
@@ -91,6 +93,7 @@ def _documents_asset(settings: Settings) -> dg.AssetsDefinition:
             owners=OWNERS,
             tags={"phi": "true"},
             code_version=mapping_version(settings),
+            freshness_policy=stale_after(settings.watch.stale_notes_after_s),
             description=f"FHIR R4 {kind} of each note of a visit day, checked by fhir.resources and our own rules.",
             metadata={**columns_of(tables.fhir_documents), **metadata},
         )

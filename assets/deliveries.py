@@ -12,6 +12,7 @@ import dagster as dg
 from assets.columns import columns_of
 from assets.days import COMPOSITIONS, DOCUMENT_REFERENCES, OWNERS
 from assets.figures import bars, codes
+from assets.freshness import stale_after
 from assets.partitions import backfill_policy, days_of, visit_days
 from medscribe_pipeline.ehr.delivery import Allowance, DeliveryReport, deliver_day
 from medscribe_pipeline.pipeline import finish_day, newest_change
@@ -57,6 +58,7 @@ def _deliveries_asset(settings: Settings, target: EhrSettings, name: str) -> dg.
         owners=OWNERS,
         tags={"phi": "true"},
         pool=f"ehr.{target.target}",
+        freshness_policy=stale_after(settings.watch.stale_deliveries_after_s),
         metadata=columns_of(tables.deliveries),
         check_specs=[
             dg.AssetCheckSpec(

@@ -7,6 +7,7 @@ import dagster as dg
 from pydantic import Field
 
 from assets.columns import columns_of
+from assets.freshness import stale_after
 from medscribe_pipeline.errors import ConfigError
 from medscribe_pipeline.providers.catalogue import PROVIDERS, Provider, Stream
 from medscribe_pipeline.providers.pull import PullReport, Window
@@ -79,6 +80,7 @@ def _source_asset(settings: Settings, provider: Provider, stream: Stream) -> dg.
         owners=["team:data-engineering"],
         tags={"phi": "true"},
         pool=f"{provider.name}.{settings.account}",
+        freshness_policy=stale_after(settings.watch.stale_sources_after_s),
         metadata=columns_of(tables.source_records),
         description=f"{stream.description} Pulls what changed since the watermark into `source_records`.",
     )

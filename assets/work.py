@@ -3,12 +3,12 @@
 import logging
 import time
 from collections.abc import Mapping
-from datetime import timedelta
 
 import dagster as dg
 from pydantic import Field
 
 from assets.columns import columns_of
+from assets.freshness import stale_after
 from assets.sources import source_key
 from medscribe_pipeline.errors import ConfigError
 from medscribe_pipeline.providers.catalogue import PROVIDERS, Provider
@@ -16,6 +16,7 @@ from medscribe_pipeline.providers.inbox import InboxReport, process_inbox
 from medscribe_pipeline.providers.jobs import OPEN
 from medscribe_pipeline.providers.work_runner import WorkReport, run_work
 from medscribe_pipeline.settings import JobSettings, Settings
+from medscribe_pipeline.settings.services import SHORTEST_WINDOW_S
 from medscribe_pipeline.warehouse import tables
 from medscribe_pipeline.warehouse.days import DayRule
 from resources import WarehouseResource, failures_told
@@ -24,9 +25,6 @@ progress = logging.getLogger("medscribe_pipeline.progress")
 
 JOBS = "jobs"
 INBOX = "inbox_events"
-
-SHORTEST_WINDOW = timedelta(minutes=2)
-"""Dagster knows none of less than a minute, and the warning comes at half of it."""
 
 Metadata = dict[str, str | int | float]
 
@@ -101,11 +99,10 @@ def _jobs_asset(settings: Settings, provider: Provider) -> dg.AssetsDefinition:
     return jobs
 
 
-def _freshness(settings: Settings, provider: str) -> dg.FreshnessPolicy:
+def _freshness(settings: Settings, provider: str) -> dg.FreshnessPolicy | None:
     """Stale when nobody has asked after the jobs for as long as one may live: by then some have expired unseen."""
     own: JobSettings = getattr(settings, provider)
-    window = max(timedelta(seconds=own.job_expires_after_s), SHORTEST_WINDOW)
-    return dg.FreshnessPolicy.time_window(fail_window=window, warn_window=window / 2)
+    return stale_after(max(own.job_expires_after_s, SHORTEST_WINDOW_S))
 
 
 def _inbox_asset(settings: Settings) -> dg.AssetsDefinition:

@@ -24,6 +24,7 @@ from medscribe_pipeline.settings import (
     ProviderSettings,
     ReceiverSettings,
     Settings,
+    WatchSettings,
 )
 from medscribe_pipeline.settings.base import PREFIX
 
@@ -95,6 +96,12 @@ GROUPS = (
         f"{PREFIX}RECEIVER_",
         "What `medscribe receive` reads. It starts only with a secret: `MEDSCRIBE_NABLA_WEBHOOK_SECRET` for signed "
         "events, `MEDSCRIBE_RECEIVER_PATH_SECRET` for the others, or both.",
+    ),
+    Group(
+        "Watching",
+        WatchSettings,
+        PREFIX,
+        "Log lines, traces and metrics, and when Dagster calls an asset stale: see [watching it](operations.md#watching-it).",
     ),
     Group(
         "Shared by the providers",

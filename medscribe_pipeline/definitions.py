@@ -12,7 +12,9 @@ from assets.keeping import keeping_assets, keeping_jobs, keeping_schedules
 from assets.reports import report_assets, report_jobs, report_schedules
 from assets.sources import source_assets
 from assets.work import work_assets
+from medscribe_pipeline.operation.reasons import SAYS
 from medscribe_pipeline.settings import Settings
+from medscribe_pipeline.watching import begin, is_begun
 from resources import WarehouseResource
 
 __all__ = ["build_definitions", "defs"]
@@ -38,4 +40,12 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     )
 
 
-defs = build_definitions(Settings.load())
+def _load() -> dg.Definitions:
+    settings = Settings.load()
+    if not is_begun():
+        # Dagster has started this process, and not the command, which knows better how much to tell.
+        begin(settings.watch, level="info", codes=SAYS)
+    return build_definitions(settings)
+
+
+defs = _load()

@@ -5,8 +5,10 @@ from datetime import UTC, datetime
 import dagster as dg
 from pydantic import PrivateAttr
 
+from medscribe_pipeline.operation.backlog import tell_backlog
 from medscribe_pipeline.settings import Settings
 from medscribe_pipeline.warehouse.store import Warehouse
+from medscribe_pipeline.watching import telemetry
 from resources.failures import failures_told
 
 
@@ -26,9 +28,16 @@ class WarehouseResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # g
             self._settings = Settings.load()
             self._warehouse = Warehouse.open(self._settings)
 
-    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002  # Dagster's signature
-        """Closes the warehouse."""
-        self._warehouse.close()
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        """Tells whoever listens what waits after a run, and closes the warehouse."""
+        try:
+            if context.run is not None:
+                with failures_told():
+                    tell_backlog(self._warehouse, self._settings)
+                # The process may end without a word, as those do that Dagster starts for runs.
+                telemetry.flush()
+        finally:
+            self._warehouse.close()
 
     @property
     def settings(self) -> Settings:

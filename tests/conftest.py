@@ -11,6 +11,7 @@ import pytest
 
 from medscribe_pipeline.settings import Settings
 from medscribe_pipeline.warehouse.store import Warehouse
+from medscribe_pipeline.watching import end
 from tests.databases import POSTGRES_URL_VARIABLE, empty, new_database, postgres_programs, postgres_server
 
 if TYPE_CHECKING:
@@ -28,6 +29,13 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
         report.outcome = "failed"
         report.longrepr = f"{report.nodeid} was skipped: {report.longrepr}"
     return report
+
+
+@pytest.fixture(autouse=True)
+def _nobody_watches() -> Iterator[None]:
+    """A command, or Dagster's definitions, that a test runs in this process sets up logging: not for the next one."""
+    yield
+    end()
 
 
 @pytest.fixture

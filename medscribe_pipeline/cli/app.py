@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -64,11 +65,19 @@ def _version(value: bool) -> None:  # typer's callback signature
 
 @app.callback()
 def root(
-    version: Annotated[
+    ctx: typer.Context,
+    version: Annotated[  # noqa: ARG001  # heeded by its callback
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,  # typer's way to write a flag
 ) -> None:
     """AI scribe notes into FHIR documents, a SQL warehouse and an EHR."""
+    if "--help" in sys.argv[1:]:
+        return
+    from medscribe_pipeline.operation.reasons import SAYS
+    from medscribe_pipeline.settings import watch_settings
+    from medscribe_pipeline.watching import begin
+
+    begin(watch_settings(), level="info" if ctx.invoked_subcommand == "receive" else "warning", codes=SAYS)
 
 
 @app.command()

@@ -27,6 +27,7 @@ from medscribe_pipeline.ehr.tally import Allowance, Tally
 from medscribe_pipeline.ehr.targets import load
 from medscribe_pipeline.errors import MedscribeError
 from medscribe_pipeline.warehouse.tables import deliveries, notes
+from medscribe_pipeline.watching import working
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -89,52 +90,53 @@ def deliver_day(
         Retriable: It failed several times in a row or cannot be reached. All of these carry the counts of the day
             in their context, and whatever was settled before stays settled.
     """
-    allowed = allowance or Allowance.of(settings)
-    call = _Call(warehouse, client, settings, day, clock, sleep, Tally(), checkpoint)
-    requests_before = client.requests
-    view = call.look()
-    delivered_before = delivered_now(view)
-    if recover(warehouse, view, now=clock()):
+    with working("medscribe.deliver", run=run_id, target=settings.target, day=day):
+        allowed = allowance or Allowance.of(settings)
+        call = _Call(warehouse, client, settings, day, clock, sleep, Tally(), checkpoint)
+        requests_before = client.requests
         view = call.look()
-    for _ in range(ROUNDS):
-        view = call.plan(call.find_out(view))
-        keys = view.planned()
-        server = call.server() if keys and not allowed.exhausted else None
-        if server is None:
-            break
-        dispatcher = Dispatcher(
-            warehouse,
-            server,
-            call.places,
-            worker=worker,
-            clock=clock,
-            tally=call.tally,
-            allowance=allowed,
-            checkpoint=checkpoint,
-            on_settled=_Progress(on_progress, len(keys)),
+        delivered_before = delivered_now(view)
+        if recover(warehouse, view, now=clock()):
+            view = call.look()
+        for _ in range(ROUNDS):
+            view = call.plan(call.find_out(view))
+            keys = view.planned()
+            server = call.server() if keys and not allowed.exhausted else None
+            if server is None:
+                break
+            dispatcher = Dispatcher(
+                warehouse,
+                server,
+                call.places,
+                worker=worker,
+                clock=clock,
+                tally=call.tally,
+                allowance=allowed,
+                checkpoint=checkpoint,
+                on_settled=_Progress(on_progress, len(keys)),
+            )
+            lost_before = call.tally.lost
+            dispatcher.run(keys)
+            view = call.look()
+            if call.tally.lost == lost_before:
+                break
+        view = call.find_out(view)
+        report = report_of(
+            view, day, delivered_before, call.tally, client.requests - requests_before, exhausted=allowed.exhausted
         )
-        lost_before = call.tally.lost
-        dispatcher.run(keys)
-        view = call.look()
-        if call.tally.lost == lost_before:
-            break
-    view = call.find_out(view)
-    report = report_of(
-        view, day, delivered_before, call.tally, client.requests - requests_before, exhausted=allowed.exhausted
-    )
-    log.info(
-        "Day delivered: run=%s target=%s day=%s delivered=%d planned=%d unknown=%d",
-        run_id,
-        report.target,
-        report.day,
-        report.delivered,
-        report.planned,
-        sum(report.unknown.values()),
-    )
-    if call.tally.error is not None:
-        call.tally.error.context |= report.counts()
-        raise call.tally.error
-    return report
+        log.info(
+            "Day delivered: run=%s target=%s day=%s delivered=%d planned=%d unknown=%d",
+            run_id,
+            report.target,
+            report.day,
+            report.delivered,
+            report.planned,
+            sum(report.unknown.values()),
+        )
+        if call.tally.error is not None:
+            call.tally.error.context |= report.counts()
+            raise call.tally.error
+        return report
 
 
 def open_server(client: FhirClient, settings: EhrSettings, checkpoint: Callable[[str], None]) -> Server:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -27,6 +27,7 @@ from medscribe_pipeline.errors import MedscribeError
 from medscribe_pipeline.notes import content_hash
 from medscribe_pipeline.warehouse.store import in_chunks
 from medscribe_pipeline.warehouse.tables import notes
+from medscribe_pipeline.watching import Pool, telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -131,7 +132,7 @@ class Dispatcher:
         delivered is left to them.
         """
         backlog = iter(keys)
-        with ThreadPoolExecutor(self._connections, thread_name_prefix="ehr") as pool:
+        with Pool(self._connections, thread_name_prefix="ehr") as pool:
             try:
                 while True:
                     self._claim_ahead(backlog)
@@ -303,6 +304,8 @@ class Dispatcher:
                 # Ctrl-C came between our own commit and our note of it; or our locks were lost and another run took us
                 # for dead: it asks the server itself. Either way there is nothing for anybody to do.
                 log.info("A delivery had been settled already: state=%s", verdict.state)
+            else:
+                telemetry.add("medscribe.deliveries", 1, target=key.target, state=verdict.state)
 
     def _land(self, futures: Iterable[Future[list[Verdict]]]) -> None:
         for future in list(futures):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from medscribe_pipeline.ehr.strategies.looking import seek
 from medscribe_pipeline.ehr.targets import Capabilities
 from medscribe_pipeline.errors import ConfigError, MedscribeError, Retriable
 from medscribe_pipeline.warehouse.store import in_chunks
+from medscribe_pipeline.watching import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -94,7 +94,7 @@ def reconcile(
         return counts
     settings = server.settings
     _let_the_server_finish(doubtful, settings.reconcile_after_s, clock(), sleep)
-    with ThreadPoolExecutor(settings.connections, thread_name_prefix="ehr") as pool:
+    with Pool(settings.connections, thread_name_prefix="ehr") as pool:
         for chunk in in_chunks(doubtful, settings.connections):
             questions = _questions(warehouse, server, view, chunk)
             verdicts = list(pool.map(lambda each: _ask(server, each), questions))

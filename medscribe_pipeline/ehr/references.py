@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import wait
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,7 @@ from medscribe_pipeline.notes import content_hash
 from medscribe_pipeline.warehouse.store import in_chunks
 from medscribe_pipeline.warehouse.tables import ehr_references
 from medscribe_pipeline.warehouse.writing import upsert
+from medscribe_pipeline.watching import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -204,12 +205,9 @@ def resolve(
         call.keep()
     found = {each: call.resolution(each) for each in wanted}
     states = Counter(each.state.value for each in found.values())
-    log.info("References: target=%s asked=%d %s", target, len(call.fresh), _figures(states))
+    for state, count in sorted(states.items()):
+        log.info("References: target=%s asked=%d state=%s records=%d", target, len(call.fresh), state, count)
     return found
-
-
-def _figures(states: Mapping[str, int]) -> str:
-    return " ".join(f"{state}={count}" for state, count in sorted(states.items()))
 
 
 @dataclass(slots=True)
@@ -316,7 +314,7 @@ class _Call:
         if not questions:
             return
         stop = threading.Event()
-        with ThreadPoolExecutor(self.settings.connections, thread_name_prefix="references") as pool:
+        with Pool(self.settings.connections, thread_name_prefix="references") as pool:
             futures = {key: pool.submit(self._ask_one, each, stop) for key, each in questions.items()}
             try:
                 wait(futures.values())

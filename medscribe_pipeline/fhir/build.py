@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from medscribe_pipeline.warehouse.quarantine import (
 )
 from medscribe_pipeline.warehouse.store import in_chunks
 from medscribe_pipeline.warehouse.tables import fhir_documents, notes, quarantine
+from medscribe_pipeline.watching import telemetry, working
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,6 +39,8 @@ __all__ = ["DocumentsReport", "build_day", "count_due", "mapping_version"]
 BATCH = 200
 STAGE = "fhir"
 UNEXPECTED = "unexpected"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -81,9 +85,13 @@ def build_day(
     """
     options = BuildOptions.of(settings.fhir)
     report = DocumentsReport()
-    for chunk in in_chunks(_due(warehouse, day, options.version), BATCH):
-        _build_batch(warehouse, options, chunk, clock(), run_id, report)
-    _totals(warehouse, day, report)
+    with working("medscribe.build.documents", run=run_id, day=day):
+        for chunk in in_chunks(_due(warehouse, day, options.version), BATCH):
+            _build_batch(warehouse, options, chunk, clock(), run_id, report)
+        _totals(warehouse, day, report)
+        fresh = report.newly_quarantined
+        log.info("Documents built: day=%s built=%d quarantined=%d", day, report.built, fresh)
+        telemetry.add("medscribe.documents", report.built)
     return report
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from medscribe_pipeline.warehouse.tables import (
     visits,
 )
 from medscribe_pipeline.warehouse.tombstones import GONE, PAYLOAD_REMOVED
+from medscribe_pipeline.watching import telemetry, working
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,6 +44,8 @@ CODE_VERSION = "2"
 
 BATCH = 500
 QUARANTINED = "quarantined"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -98,12 +102,15 @@ def build_notes(
     A record that cannot be mapped goes to quarantine and stops nothing else; one that can be mapped leaves it.
     """
     fingerprint = mapping_fingerprint(settings)
-    due = _due(warehouse, day, fingerprint)
-    fresh = sum(
-        _build_batch(warehouse, settings, batch, fingerprint, clock(), run_id) for batch in in_chunks(due, BATCH)
-    )
-    report = _totals(warehouse, day)
-    report.looked_at, report.newly_quarantined = len(due), fresh
+    with working("medscribe.build.notes", run=run_id, day=day):
+        due = _due(warehouse, day, fingerprint)
+        fresh = sum(
+            _build_batch(warehouse, settings, batch, fingerprint, clock(), run_id) for batch in in_chunks(due, BATCH)
+        )
+        report = _totals(warehouse, day)
+        report.looked_at, report.newly_quarantined = len(due), fresh
+        log.info("Notes built: day=%s looked_at=%d notes=%d quarantined=%d", day, len(due), report.notes, fresh)
+        telemetry.add("medscribe.notes", len(due))
     return report
 
 

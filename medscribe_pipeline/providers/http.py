@@ -42,6 +42,7 @@ from medscribe_pipeline.providers.transport import (
     read_body,
     redirect_target,
 )
+from medscribe_pipeline.watching import telemetry
 
 if TYPE_CHECKING:
     import ssl
@@ -108,6 +109,7 @@ class _Call:
 
     method: str
     url: httpx.URL
+    route: str
     headers: dict[str, str]
     content: bytes | Callable[[], Iterator[bytes]] | None
     caller: Caller
@@ -239,6 +241,7 @@ class HttpClient:
         call = _Call(
             method=method,
             url=join_url(self._base_url, path, params),
+            route=telemetry.route(path),
             headers={**defaults, **(headers or {})},
             content=content or encoded,
             caller=Caller(self.name, self._hint, repeat, throttle_is_refusal, self._settings.max_wait_s),
@@ -294,8 +297,30 @@ class HttpClient:
     def _send(self, call: _Call, url: httpx.URL, credentials: dict[str, str]) -> Answer | Failure:
         """One request and its answer."""
         self._budget.wait_turn()
-        sent_at = self._clock.now()
         self.stats.add(requests=1)
+        with telemetry.span(
+            "medscribe.request",
+            client=self.name,
+            method=call.method,
+            route=call.route,
+            attempt=call.tries,
+        ) as span:
+            began = self._clock.monotonic()
+            outcome = self._sent(call, url, credentials)
+            failure = outcome.error if isinstance(outcome, Failure) else None
+            status = outcome.error.status if isinstance(outcome, Failure) else outcome.status
+            span.note(status=status, code=failure.code if failure else None)
+        telemetry.observe(
+            "medscribe.request.duration",
+            self._clock.monotonic() - began,
+            client=self.name,
+            method=call.method,
+            status=f"{status // 100}xx" if status else "none",
+        )
+        return outcome
+
+    def _sent(self, call: _Call, url: httpx.URL, credentials: dict[str, str]) -> Answer | Failure:
+        sent_at = self._clock.now()
         content = call.content() if callable(call.content) else call.content
         try:
             headers = {**credentials, **call.headers}
@@ -368,6 +393,7 @@ class HttpClient:
         self.stats.add(retries=1)
         failure = state.outcome.result() if state.outcome else None
         code = failure.error.code if isinstance(failure, Failure) else ""
+        telemetry.add("medscribe.retries", 1, client=self.name, code=code)
         _log.info("Trying again: client=%s code=%s failed_attempts=%d", self.name, code, state.attempt_number)
 
     def _pause(self, seconds: float) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -50,9 +49,11 @@ from medscribe_pipeline.warehouse.erasure import FORGOTTEN
 from medscribe_pipeline.warehouse.joined import Joined
 from medscribe_pipeline.warehouse.landing import Landing
 from medscribe_pipeline.warehouse.store import in_chunks
+from medscribe_pipeline.watching import Pool, working
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from concurrent.futures import ThreadPoolExecutor
     from datetime import date, datetime
 
     from medscribe_pipeline.providers.http import HttpClient
@@ -122,7 +123,10 @@ def process_inbox(
         ConfigError: The warehouse cannot be used.
     """
     report = InboxReport()
-    with warehouse.locks.hold(f"inbox:{settings.account}", settings.lock_timeout_s):
+    with (
+        working("medscribe.inbox", run=run_id),
+        warehouse.locks.hold(f"inbox:{settings.account}", settings.lock_timeout_s),
+    ):
         rows = oldest_open(warehouse, limit)
         run = _Run(warehouse, settings, clock, run_id, report, checkpoint)
         for provider in sorted({row.key.provider for row in rows}):
@@ -132,6 +136,12 @@ def process_inbox(
             else:
                 run.follow_hints(provider, mine)
         report.still_open = open_events(warehouse)[0]
+        log.info(
+            "Inbox processed: looked_at=%d processed=%d waiting=%d",
+            report.looked_at,
+            report.processed.total(),
+            report.still_open,
+        )
     return report
 
 
@@ -210,7 +220,7 @@ class _Run:
         try:
             with (
                 PROVIDERS[provider].open_client(self._settings, self._warehouse) as client,
-                ThreadPoolExecutor(width, thread_name_prefix="inbox") as pool,
+                Pool(width, thread_name_prefix="inbox") as pool,
             ):
                 self._follow(wanted, client, pool, width)
         except MedscribeError as error:
@@ -277,7 +287,7 @@ class _Run:
         if isinstance(error, WarehouseError):
             raise error
         cause = error.context.get("cause", "")
-        log.warning("Event waits: provider=%s kind=%s code=%s %s", row.key.provider, row.kind, error.code, cause)
+        log.warning("Event waits: provider=%s kind=%s code=%s cause=%s", row.key.provider, row.kind, error.code, cause)
         self._later(row, error.code)
 
     def _later(

@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -33,8 +32,12 @@ from medscribe_pipeline.errors import (
 from medscribe_pipeline.notes import canonical_json, content_hash
 from medscribe_pipeline.providers.wire import source_id_of
 from medscribe_pipeline.warehouse.landing import Cursor, Landed, Landing, Problem, SourceRecord
+from medscribe_pipeline.watching import Pool
+from medscribe_pipeline.watching.telemetry import traced
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
     from medscribe_pipeline.providers.answers import Answer
 
 __all__ = [
@@ -161,7 +164,7 @@ def workers(count: int, name: str, give_up: Callable[[], None]) -> Iterator[Thre
         give_up: Called when the block fails or is interrupted, before waiting for them: Ctrl-C must not have to wait
             until a server that hangs has been asked for the last time.
     """
-    pool = ThreadPoolExecutor(count, thread_name_prefix=name)
+    pool = Pool(count, thread_name_prefix=name)
     try:
         yield pool
     except BaseException:
@@ -289,6 +292,7 @@ def _prefetched(
             future.cancel()
 
 
+@traced("medscribe.pull.page")
 def land_items(
     items: Sequence[Any],
     sent_at: datetime,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -11,15 +12,19 @@ from medscribe_pipeline.providers.pull import PullReport, Window
 from medscribe_pipeline.warehouse.cursors import mark_complete
 from medscribe_pipeline.warehouse.days import DayRule
 from medscribe_pipeline.warehouse.landing import Landing
+from medscribe_pipeline.watching import telemetry, working
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from medscribe_pipeline.providers.http import Stats
     from medscribe_pipeline.settings import Settings
     from medscribe_pipeline.warehouse.store import Warehouse
 
 __all__ = ["SyncReport", "stream_lock", "sync_stream"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -65,6 +70,7 @@ def sync_stream(
         return Landing(warehouse, provider, stream, days=days, run_id=run_id, cursor_stream=cursor_stream)
 
     with (
+        working("medscribe.pull", run=run_id, provider=provider, stream=stream),
         warehouse.locks.hold(stream_lock(settings.account, provider, stream), settings.lock_timeout_s),
         known.open_client(settings, warehouse) as client,
     ):
@@ -75,6 +81,7 @@ def sync_stream(
         if _is_complete(settings, provider, window, pulled):
             until = started_at - timedelta(seconds=settings.lag_s)
             mark_complete(warehouse, provider, stream, until=until, now=clock(), run_id=run_id)
+        _tell(provider, stream, pulled, stats)
     return SyncReport(
         provider=provider,
         stream=stream,
@@ -87,6 +94,28 @@ def sync_stream(
         waited_s=stats.waited_s,
         received_bytes=stats.bytes,
     )
+
+
+def _tell(provider: str, stream: str, pulled: PullReport, stats: Stats) -> None:
+    landed = pulled.landed
+    log.info(
+        "Stream pulled: provider=%s stream=%s pages=%d records=%d new=%d changed=%d unchanged=%d quarantined=%d "
+        "requests=%d retries=%d throttled=%d waited_s=%.3f",
+        provider,
+        stream,
+        pulled.pages,
+        pulled.items,
+        landed.new,
+        landed.changed,
+        landed.unchanged,
+        landed.quarantined,
+        stats.requests,
+        stats.retries,
+        stats.throttled,
+        stats.waited_s,
+    )
+    for outcome in ("new", "changed", "unchanged", "stale", "quarantined"):
+        telemetry.add("medscribe.records", getattr(landed, outcome), provider=provider, stream=stream, outcome=outcome)
 
 
 def stream_lock(account: str, provider: str, stream: str) -> str:

@@ -27,6 +27,7 @@ from medscribe_pipeline.providers.work_failures import (
     stops,
 )
 from medscribe_pipeline.warehouse.tables import scribe_jobs
+from medscribe_pipeline.watching import telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -154,7 +155,8 @@ class SubmitLane(_Lane):
 
     def call(self, entry: Entry) -> Progress:
         """Sends a claimed job; in a thread of its own."""
-        return self._work.submit(self._client, entry.job)
+        with telemetry.span("medscribe.job.submit", kind=entry.job.step):
+            return self._work.submit(self._client, entry.job)
 
     def expect_more(self) -> None:
         """A result may have made further jobs possible."""
@@ -239,7 +241,8 @@ class PollLane(_Lane):
 
     def call(self, entry: Entry) -> Progress:
         """Asks after a job; in a thread of its own."""
-        return self._work.poll(self._client, entry.job)
+        with telemetry.span("medscribe.job.poll", kind=entry.job.step):
+            return self._work.poll(self._client, entry.job)
 
     def take(self) -> Entry | None:
         """See `_Lane.take`."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ from medscribe_pipeline.providers.jobs import Answers, Ledger, State, enrol
 from medscribe_pipeline.providers.work_failures import WORKER_DIED, Failures, code_of, recover
 from medscribe_pipeline.providers.work_lanes import PollLane, SubmitLane
 from medscribe_pipeline.warehouse.budgets import RateBudget
+from medscribe_pipeline.watching import Pool, telemetry, working
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -154,7 +155,8 @@ def run_work(
         until=started_at + timedelta(seconds=run_for_s),
         patience_s=wait_s,
     )
-    run.go()
+    with working("medscribe.jobs", run=run_id, provider=work.name):
+        run.go()
     _look_at_all(warehouse, ledger, report, clock())
     error = run.failures.error or run.failures.bug or run.failures.silence
     log.info(
@@ -167,6 +169,8 @@ def run_work(
         report.failed.total(),
         error.code if error else None,
     )
+    for state, count in _counts(report).items():
+        telemetry.add("medscribe.jobs", count, provider=work.name, state=state)
     if error is not None:
         error.context |= _counts(report)
         raise error
@@ -194,7 +198,7 @@ class _Run:
     def go(self) -> None:
         """Returns when nothing is left that can be done now."""
         self._lanes.extend([self.submit, self.poll])
-        with ThreadPoolExecutor(self.connections, thread_name_prefix="work") as pool:
+        with Pool(self.connections, thread_name_prefix="work") as pool:
             try:
                 while True:
                     self._fill(pool)
@@ -207,7 +211,7 @@ class _Run:
                 while self._flying:
                     self._land(None)
 
-    def _fill(self, pool: ThreadPoolExecutor) -> None:
+    def _fill(self, pool: Pool) -> None:
         """Gives every thread something to do; the lanes take turns."""
         while len(self._flying) < self.connections and self.failures.error is None and self.clock() < self.until:
             for _ in range(len(self._lanes)):

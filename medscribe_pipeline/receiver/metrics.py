@@ -6,6 +6,8 @@ from bisect import bisect_left
 from collections import Counter
 from itertools import accumulate
 
+from medscribe_pipeline.watching import telemetry
+
 __all__ = ["CONTENT_TYPE", "Metrics"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -24,6 +26,7 @@ class Metrics:
     def count(self, provider: str, kind: str, outcome: str) -> None:
         """Counts an event. `kind` is empty where it was refused before anybody looked at it."""
         self.events[provider, kind, outcome] += 1
+        telemetry.add("medscribe.events", 1, provider=provider, outcome=outcome)
 
     def observe(self, seconds: float) -> None:
         """Notes how long a post took until it was answered."""

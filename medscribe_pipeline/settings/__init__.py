@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from datetime import date
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, TypeVar
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -27,7 +27,7 @@ from medscribe_pipeline.settings.base import (
 from medscribe_pipeline.settings.ehr import EHR_PREFIX, EhrSettings
 from medscribe_pipeline.settings.fhir import FhirSettings
 from medscribe_pipeline.settings.providers import AskaraSettings, AudioScribeSettings, IntronSettings, NablaSettings
-from medscribe_pipeline.settings.services import ReceiverSettings
+from medscribe_pipeline.settings.services import ReceiverSettings, WatchSettings
 
 __all__ = [
     "AskaraSettings",
@@ -41,7 +41,11 @@ __all__ = [
     "ProviderSettings",
     "ReceiverSettings",
     "Settings",
+    "WatchSettings",
+    "watch_settings",
 ]
+
+S = TypeVar("S", bound=BaseSettings)
 
 
 class Settings(BaseSettings):
@@ -130,6 +134,7 @@ class Settings(BaseSettings):
         exclude=True,
     )
     receiver: ReceiverSettings = Field(default_factory=ReceiverSettings, exclude=True)
+    watch: WatchSettings = Field(default_factory=WatchSettings, exclude=True)
 
     @field_validator("timezone")
     @classmethod
@@ -192,17 +197,26 @@ class Settings(BaseSettings):
     @classmethod
     def load(cls) -> Settings:
         """Reads all settings; a wrong one becomes a `ConfigError` that names the variable, never its value."""
-        try:
-            return cls()
-        except ValidationError as error:
-            raise _as_config_error(error) from None
-        except SettingsError as error:
-            # A list that is no JSON, or a group of settings given as one variable. The text names the field only:
-            # `... for field "askara" from ...`.
-            problem = _unreadable(str(error).partition('"')[2].partition('"')[0])
-            raise ConfigError(f"Wrong setting. {problem}", code="setting") from None
-        except (UnicodeDecodeError, OSError):
-            raise ConfigError("The file .env cannot be read as UTF-8 text", code="setting") from None
+        return _read(cls)
+
+
+def watch_settings() -> WatchSettings:
+    """Reads only how to be watched, which is needed before anything else; wrong ones as `Settings.load`."""
+    return _read(WatchSettings)
+
+
+def _read(group: type[S]) -> S:
+    try:
+        return group()
+    except ValidationError as error:
+        raise _as_config_error(error) from None
+    except SettingsError as error:
+        # A list that is no JSON, or a group of settings given as one variable. The text names the field only:
+        # `... for field "askara" from ...`.
+        problem = _unreadable(str(error).partition('"')[2].partition('"')[0])
+        raise ConfigError(f"Wrong setting. {problem}", code="setting") from None
+    except (UnicodeDecodeError, OSError):
+        raise ConfigError("The file .env cannot be read as UTF-8 text", code="setting") from None
 
 
 def _groups() -> tuple[type[BaseSettings], ...]:

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from medscribe_pipeline.notes import NAMESPACE
 from medscribe_pipeline.warehouse.store import in_chunks
 from medscribe_pipeline.warehouse.tables import quarantine
+from medscribe_pipeline.watching import telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,6 +65,9 @@ def write_quarantine(warehouse: Warehouse, connection: sa.Connection, rows: Sequ
             put_aside.add(row["id"])
             continue
         seen = {}
+        if not (same and old is not None and old.resolved_at is None):
+            told = {"provider": row["provider"], "stage": row["stage"], "code": row["error_code"]}
+            telemetry.add("medscribe.quarantined", 1, **told)
         if old is not None and old.resolved_at is None:
             fresh += not same
             seen = {"first_seen_at": old.first_seen_at, "attempts": old.attempts + 1}
