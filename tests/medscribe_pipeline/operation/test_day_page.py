@@ -104,7 +104,7 @@ def test_every_section_is_there_and_says_what_the_data_says(page: ET.Element) ->
         "Jobs for visits of the day",
     ]
     told = words(page)
-    assert "3 notes held no clinician has validated it yet askara 1 nabla 2" in told
+    assert "3 notes held no clinician has validated it yet nabla 2 askara 1" in told
     assert "1 record without a note the note is empty askara" in told
     assert "3 notes: half within 30 s, nine of ten within 1 h 6 min, the longest 1 h 6 min." in told
     assert "1 seem to have taken less than nothing: clocks differ." in told
