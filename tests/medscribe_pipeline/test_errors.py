@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 import pytest
@@ -15,6 +16,7 @@ from medscribe_pipeline.errors import (
     ProviderContractError,
     Rejected,
     Retriable,
+    place_of,
 )
 
 UNTIL = datetime(2026, 3, 2, 9, 0, 0, 5, tzinfo=UTC)
@@ -38,7 +40,19 @@ def test_each_kind_has_its_code_and_exit_code(error: MedscribeError, code: str, 
 
 
 def test_every_public_error_is_one_of_ours() -> None:
-    assert all(issubclass(getattr(errors, name), MedscribeError) for name in errors.__all__)
+    public = [getattr(errors, name) for name in errors.__all__]
+
+    assert all(issubclass(each, MedscribeError) for each in public if isinstance(each, type))
+
+
+def test_where_an_unforeseen_error_arose_is_told_without_its_words() -> None:
+    nobody: dict[str, str] = {}
+    try:
+        nobody["Zzmark-Testpatient"]
+    except KeyError as error:
+        told = place_of(error)
+
+    assert re.fullmatch(r"KeyError:test_errors\.py:\d+", told)
 
 
 def test_the_text_holds_message_code_and_safe_facts() -> None:
