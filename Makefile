@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 DEMO_HOME ?= $(CURDIR)/.medscribe-demo
 JOBS ?= auto
 
-.PHONY: help demo demo-again demo-fresh ui test kill-matrix check format docs lock clean
+.PHONY: help demo demo-again demo-fresh ui test kill-matrix check check-deploy format docs lock clean
 
 help: ## Show what can be done
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -51,6 +51,13 @@ check: $(VENV)/dev.stamp ## Lint, types, layers, dead code, dependencies, genera
 	$(BIN)/vulture
 	$(BIN)/deptry .
 	$(BIN)/python -m docs.generate --check
+	@$(MAKE) --no-print-directory check-deploy
+
+# Schemas and linters first; the tests hold the files against the program: commands, variables, names, Dagster's settings.
+check-deploy: $(VENV)/dev.stamp ## Lint what deploy/ has, and hold it against the program
+	$(BIN)/yamllint --strict --config-file deploy/.yamllint.yaml deploy workspace.yaml
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
+	$(BIN)/python -m pytest -q tests/deploy
 
 format: $(VENV)/dev.stamp ## Format the code and mend what can be mended by itself
 	$(BIN)/ruff check --fix .
@@ -60,10 +67,14 @@ docs: $(VENV)/dev.stamp ## Write the generated pages of docs/ again
 	$(BIN)/python -m docs.generate
 
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header \
-	--no-emit-index-url --no-emit-find-links --extra ui --extra postgres --extra build
+	--no-emit-index-url --no-emit-find-links
+RUN_EXTRAS := --extra ui --extra postgres --extra build
+IMAGE_EXTRAS := --extra ui --extra postgres --extra pdf --extra otel --extra deploy
 lock: ## Resolve the dependencies again (needs uv)
-	$(LOCK) --upgrade pyproject.toml -o requirements.lock
-	$(LOCK) --upgrade --extra pdf --extra otel --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	$(LOCK) --upgrade $(RUN_EXTRAS) pyproject.toml -o requirements.lock
+	$(LOCK) --upgrade $(RUN_EXTRAS) $(IMAGE_EXTRAS) --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	$(LOCK) --upgrade $(IMAGE_EXTRAS) -c requirements-dev.lock pyproject.toml -o deploy/requirements.lock
+	echo hatchling | $(LOCK) --upgrade -c requirements.lock - -o deploy/requirements-build.lock
 
 clean: ## Remove the environment, caches and the demo
 	rm -rf $(VENV) $(DEMO_HOME) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
