@@ -116,7 +116,7 @@ def _advice(warehouse: Warehouse, scope: Scope, clean: bool | None, *, dry_run: 
             "stop what runs, see that the disk has room for a copy, and run the same command again."
         )
     elif warehouse.engine.dialect.name == "postgresql":
-        lines.append("PostgreSQL keeps old rows until they are vacuumed: see docs/operations.md, Forgetting a person.")
+        lines.append("PostgreSQL keeps old rows until they are vacuumed: see docs/keeping.md.")
     lines.append(
         "Backups, the provider, the EHR and recordings in files still have theirs. "
         "What was forgotten stays away; `medscribe forget --note NOTE_ID --undo --yes` lets a note come back."
