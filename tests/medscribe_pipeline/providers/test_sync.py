@@ -9,13 +9,15 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import orjson
 import pytest
 
-from medscribe_pipeline.errors import Busy, ConfigError, Rejected
+from medscribe_pipeline.errors import Busy, ConfigError, Rejected, Retriable
 from medscribe_pipeline.providers import askara, audioscribe
 from medscribe_pipeline.providers.catalogue import PROVIDERS
+from medscribe_pipeline.providers.own_counts import NO_COUNT, OwnCount, ask_own_counts
 from medscribe_pipeline.providers.pull import Window
 from medscribe_pipeline.providers.sync import SyncReport, sync_stream
 from medscribe_pipeline.providers.wire import wire_time
 from medscribe_pipeline.settings import AskaraSettings, AudioScribeSettings, Settings
+from medscribe_pipeline.warehouse.cursors import read_cursors
 from medscribe_pipeline.warehouse.store import Warehouse
 from medscribe_pipeline.warehouse.tables import oauth_tokens, quarantine, source_records, sync_cursor_history
 from tests.databases import NOW, dump, landing_for, rows_of
@@ -371,3 +373,108 @@ def test_a_cursor_of_another_stream_is_left_alone(warehouse: Warehouse, ours: Se
     sync(warehouse, ours, "askara", "audios")
 
     assert landing_for(warehouse, "askara", "notes").cursor().watermark is None
+
+
+def complete_until(warehouse: Warehouse, provider: str, stream: str) -> datetime | None:
+    with warehouse.read() as connection:
+        row = read_cursors(connection, warehouse.account).get((provider, stream))
+    return row.complete_until if row else None
+
+
+@pytest.mark.parametrize(
+    ("provider", "stream"), [("askara", "audios"), ("askara", "notes"), ("audioscribe", "sessions")]
+)
+def test_a_stream_read_to_its_end_is_complete_until_the_sync_began(
+    warehouse: Warehouse, ours: Settings, vendor: Vendor, provider: str, stream: str
+) -> None:
+    assert vendor  # nothing has changed there for ever: that alone moves no watermark
+
+    sync(warehouse, ours, provider, stream)
+
+    assert complete_until(warehouse, provider, stream) == LATER - timedelta(seconds=ours.lag_s)
+
+
+@pytest.mark.parametrize("window", [Window(since=NOW), Window(until=NOW)], ids=["since", "until"])
+def test_a_window_says_nothing_of_what_is_outside_it(
+    warehouse: Warehouse, ours: Settings, vendor: Vendor, window: Window
+) -> None:
+    assert vendor
+
+    sync(warehouse, ours, "askara", "audios", window)
+
+    assert complete_until(warehouse, "askara", "audios") is None
+
+
+def test_a_sync_that_broke_off_says_nothing(warehouse: Warehouse, ours: Settings, vendor: Vendor) -> None:
+    vendor.fails_on = {"/audios"}
+
+    with pytest.raises(Retriable):
+        sync(warehouse, ours, "askara", "audios")
+
+    assert complete_until(warehouse, "askara", "audios") is None
+
+
+def test_a_reading_that_is_set_to_stop_at_known_pages_counts_as_one_to_the_end(
+    warehouse: Warehouse, ours: Settings, vendor: Vendor
+) -> None:
+    vendor.sessions = [session(id=number) for number in range(9)]
+    stopping = with_audioscribe(ours, stop_after_known_pages=1)
+    sync(warehouse, ours, "audioscribe", "sessions")
+
+    stopped = sync(warehouse, stopping, "audioscribe", "sessions")
+
+    assert (stopped.pulled.pages, stopped.pulled.complete) == (1, False)
+    assert complete_until(warehouse, "audioscribe", "sessions") == LATER - timedelta(seconds=ours.lag_s)
+
+
+# What the provider itself counts
+
+
+def own_counts(warehouse: Warehouse, settings: Settings) -> dict[str, OwnCount]:
+    found = ask_own_counts(warehouse, settings, NOW - timedelta(days=1), NOW + timedelta(days=1))
+    return {f"{each.provider} {each.stream}": each for each in found}
+
+
+def test_what_the_provider_lists_of_a_day_is_looked_up_by_id_with_one_request_a_stream(
+    warehouse: Warehouse, ours: Settings, vendor: Vendor
+) -> None:
+    vendor.audios = {"here": audio(uuid="here")}
+    sync(warehouse, ours, "askara", "audios")
+    vendor.audios["not-here"] = audio(uuid="not-here")
+    vendor.queries.clear()
+
+    found = own_counts(warehouse, with_askara(ours, page_size=100))
+
+    assert found["askara audios"] == OwnCount("askara", "audios", counted=2, listed=2, missing=1)
+    assert found["askara notes"] == OwnCount("askara", "notes", counted=0)
+    assert found["audioscribe sessions"].code == NO_COUNT
+    assert [path for path, _ in vendor.queries] == ["/audios", "/notes"]
+    assert vendor.asked("/audios")[0] == {
+        "page": "1",
+        "itemsPerPage": "100",
+        "createdAt[gte]": wire_time(NOW - timedelta(days=1)),
+        "createdAt[lt]": wire_time(NOW + timedelta(days=1)),
+    }
+
+
+def test_a_full_page_is_a_lower_bound_and_a_total_is_exact(
+    warehouse: Warehouse, ours: Settings, vendor: Vendor, server: ScriptedServer
+) -> None:
+    vendor.audios = {name: audio(uuid=name) for name in ("a", "b", "c")}
+    full = own_counts(warehouse, ours)["askara audios"]
+    body = orjson.dumps({"member": [{"uuid": "a"}], "totalItems": 7})
+    server.responder = lambda _: Reply(body=body)
+
+    total = own_counts(warehouse, ours)["askara audios"]
+
+    assert (full.counted, full.at_least, full.missing) == (2, True, 2)
+    assert (total.counted, total.at_least, total.listed, total.missing) == (7, False, 1, 1)
+
+
+def test_a_provider_that_does_not_answer_stops_nothing(warehouse: Warehouse, ours: Settings, vendor: Vendor) -> None:
+    vendor.fails_on = {"/audios"}
+
+    found = own_counts(warehouse, ours)
+
+    assert (found["askara audios"].counted, found["askara audios"].code) == (None, "server_error")
+    assert found["askara notes"].counted == 0
