@@ -325,9 +325,8 @@ def test_without_a_provider_there_is_nothing_to_sync_nor_to_schedule(define: Cal
 
     jobs = {job.name for job in definitions.resolve_all_job_defs() if not job.name.startswith("__")}
     assert jobs == {"build_days", "prune", "report_days"}
-    assert ["prune", "report_days"] == [
-        each.job_name for each in definitions.schedules or () if isinstance(each, dg.ScheduleDefinition)
-    ]
+    scheduled = [each.job_name for each in definitions.schedules or () if isinstance(each, dg.ScheduleDefinition)]
+    assert scheduled == ["prune", "report_days"]
     assert [sensor.name for sensor in definitions.sensors or ()] == ["changed_days"]
 
 
