@@ -113,8 +113,8 @@ _WHOLE: Mapping[str, Any] = {
     **{f"deep_{depth}": f"{_DEEP}{depth}" for depth in _DEPTHS},
 }
 
-HUGE = f"{MARKER}: a line of it.\n" * 8_000
-"""A quarter of a million characters."""
+HUGE = f"{MARKER}: a line of it.\n" * 4_000
+"""More than a hundred thousand characters."""
 
 
 @functools.cache
@@ -174,7 +174,7 @@ def _listed(stream: str) -> Record:
     times = {"createdAt": f"{DAY}T08:00:00Z", "updatedAt": f"{DAY}T09:00:00Z", "archivedAt": None}
     if stream == "audios":
         return {"uuid": "", **times, **people, "languageSpoken": "fr", "audioWorkflowStepV3": "validated"}
-    text = next(iter(items.notes.values()))["content"]
+    text = f"{next(iter(items.notes.values()))['content'][:300]}\n\n{MARKER}"
     return {"uuid": "", "type": "consultation_summary", "content": text, **times, **people, "audio": "/audios/sound"}
 
 
