@@ -24,6 +24,16 @@ _MIN_RSA_BITS = 2048
 _NAMES: dict[type[SigningKey], str] = {RSAKey: "RSA", ECKey: "EC"}
 
 
+def _closed(status: os.stat_result) -> int:
+    """The permissions a key file must not give.
+
+    What root owns and its group may read is taken, unless we are root: systemd (`LoadCredential`) and Kubernetes
+    (`fsGroup`) hand a file to one service in just this way. PostgreSQL has the same rule for its server's key.
+    """
+    closed = stat.S_IRWXG | stat.S_IRWXO
+    return closed & ~stat.S_IRGRP if status.st_uid == 0 and os.geteuid() != 0 else closed
+
+
 class KeyFile:
     """One file with a private key.
 
@@ -48,7 +58,7 @@ class KeyFile:
             status = self._path.stat()
             if not stat.S_ISREG(status.st_mode):
                 problem = "The private key file is no file."
-            elif os.name == "posix" and status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            elif os.name == "posix" and status.st_mode & _closed(status):
                 problem = "The private key file is open to other users; allow its owner only (chmod 600)."
             elif status.st_size > _MAX_KEY_BYTES:
                 problem = "The private key file is too large to be a key."
