@@ -12,7 +12,7 @@ from dagster_k8s.launcher import K8sRunLauncher
 from dagster_k8s.models import k8s_model_from_dict, k8s_snake_case_dict
 from kubernetes.client import models
 
-from tests.deploy.deployed import VERSION, load, load_all, parse, text
+from tests.deploy.deployed import VERSION, load, load_all, parse, text, variables
 from tests.deploy.test_containerfile import pins
 
 VALUES = load("kubernetes/values.yaml")
@@ -94,6 +94,7 @@ def test_the_launcher_takes_its_settings() -> None:
         "instance_config_map": "medscribe-dagster-instance",
         "postgres_password_secret": VALUES["global"]["postgresqlSecretName"],
         "fail_pod_on_run_failure": LAUNCHER["failPodOnRunFailure"],
+        "security_context": LAUNCHER["securityContext"],
         "run_k8s_config": {
             "pod_spec_config": spec["podSpecConfig"],
             "job_spec_config": spec["jobSpecConfig"],
@@ -116,7 +117,6 @@ def test_runs_get_what_the_code_location_has() -> None:
                 "volumes": CODE["volumes"],
                 "volume_mounts": CODE["volumeMounts"],
                 "resources": CODE["resources"],
-                "security_context": CODE["securityContext"],
             }
         }
     )
@@ -124,7 +124,8 @@ def test_runs_get_what_the_code_location_has() -> None:
     assert CODE["includeConfigInLaunchedRuns"] == {"enabled": True}
     container = context.run_k8s_config.container_config
     assert container["env_from"] == [{"secret_ref": {"name": "medscribe-settings"}}]
-    assert container["security_context"]["read_only_root_filesystem"] is True
+    assert {each["mount_path"] for each in container["volume_mounts"]} >= {"/tmp"}  # noqa: S108  # a mount
+    assert LAUNCHER["securityContext"] == CODE["securityContext"]
     of_runs = LAUNCHER["runK8sConfig"]["podSpecConfig"]["security_context"]
     assert strict("V1PodSecurityContext", of_runs) == strict("V1PodSecurityContext", CODE["podSecurityContext"])
 
@@ -198,3 +199,13 @@ def test_code_location_is_what_dagster_serves() -> None:
     command = ["dagster", "api", "grpc", "-h", "127.0.0.1", "-p", str(CODE["port"]), *CODE["dagsterApiGrpcArgs"]]
 
     assert parse(command) == "dagster api grpc"
+
+
+def test_no_variable_kubernetes_makes_of_a_service_is_a_setting() -> None:
+    """Every pod is told of every service of its namespace: `NAME_PORT`, `NAME_SERVICE_HOST` and so on."""
+    services = [manifest["metadata"]["name"] for _, manifest in MANIFESTS if manifest["kind"] == "Service"]
+    prefixes = [name.upper().replace("-", "_") for name in (*services, CODE["name"])]
+    made = {f"{prefix}_{end}" for prefix in prefixes for end in ("PORT", "SERVICE_HOST", "SERVICE_PORT")}
+
+    assert len(made) == 6
+    assert made & variables() == set()
