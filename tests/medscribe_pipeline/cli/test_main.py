@@ -66,7 +66,7 @@ def test_without_arguments_it_shows_the_help_and_counts_as_wrong_usage(medscribe
         ("show",),
         ("sync", "--nope"),
         ("demo", "--port", "many"),
-        ("status", "--day", "yesterday"),
+        ("status", "--day", "someday"),
         ("visits", "import", "absent.csv"),
         ("sync", "--since", "yesterday"),
     ],
