@@ -30,7 +30,7 @@ def test_every_variable_of_dagster_is_one_we_set(path: Path) -> None:
 
 
 def lines() -> list[tuple[str, str]]:
-    return [(page.name, line) for page in PAGES for line in commands_in(page.read_text(encoding="utf-8"))]
+    return sorted({(page.name, line) for page in PAGES for line in commands_in(page.read_text(encoding="utf-8"))})
 
 
 def test_pages_have_commands() -> None:
