@@ -21,6 +21,7 @@ VOLATILE = {
     "visit_days": {"changed_seq", "built_seq"},
     "visits": {"imported_at"},
     "notes": {"source_seq", "mapped_at"},
+    "notes_history": {"id", "source_seq", "mapped_at", "replaced_at"},
     "fhir_documents": {"source_seq", "built_at"},
     "deliveries": {"source_seq", "attempts", "outcome_codes", "sent_at", "settled_at", "server_id"},
     "quarantine": {"attempts", "first_seen_at", "last_seen_at", "run_id"},
