@@ -21,13 +21,13 @@ VOLATILE = {
     "visit_days": {"changed_seq", "built_seq"},
     "visits": {"imported_at"},
     "notes": {"source_seq", "mapped_at"},
-    "notes_history": {"id", "source_seq", "mapped_at", "replaced_at"},
     "fhir_documents": {"source_seq", "built_at"},
     "deliveries": {"source_seq", "attempts", "outcome_codes", "sent_at", "settled_at", "server_id"},
     "quarantine": {"attempts", "first_seen_at", "last_seen_at", "run_id"},
 }
-# A diary of the runs, a counter, secrets, and the migrations' own table.
-APART = {"sync_cursor_history", "change_counter", "oauth_tokens", "alembic_version"}
+# Diaries of the runs (which versions of a note were seen on the way depends on when each was), a counter, secrets, and
+# the migrations' own table.
+APART = {"sync_cursor_history", "notes_history", "change_counter", "oauth_tokens", "alembic_version"}
 
 
 def tables_of(database: Path) -> Tables:
