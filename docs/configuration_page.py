@@ -101,7 +101,8 @@ GROUPS = (
         "Watching",
         WatchSettings,
         PREFIX,
-        "Log lines, traces and metrics, and when Dagster calls an asset stale: see [watching it](operations.md#watching-it).",
+        "Log lines, traces and metrics, and when Dagster calls an asset stale: see "
+        "[watching it](operations.md#watching-it).",
     ),
     Group(
         "Shared by the providers",

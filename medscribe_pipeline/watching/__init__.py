@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from medscribe_pipeline.watching.fields import Value
     from medscribe_pipeline.watching.telemetry import Span
 
-__all__ = ["Pool", "begin", "end", "is_begun", "working"]
+__all__ = ["Pool", "begin", "bound", "end", "is_begun", "working"]
 
 ENDPOINTS = (
     "OTEL_EXPORTER_OTLP_ENDPOINT",

@@ -56,7 +56,8 @@ def form_of(template: str) -> Form | None:
     """
     names = tuple(match.group(1) for match in _FACT.finditer(template))
     words = _FACT.sub("", template)
-    if "%" in words or not FIELDS.issuperset(names):
+    # With a sign of equality outside of a fact, somebody has filled the template in already.
+    if "%" in words or "=" in words or not FIELDS.issuperset(names):
         return None
     return Form(words.strip(), names)
 
@@ -66,15 +67,18 @@ class Lines(logging.Handler):
 
     Args:
         form: `text` for people, `json` for programs: one object a line.
+        of_ours: Whether it is for our own lines, or for those of libraries.
     """
 
-    def __init__(self, form: Literal["text", "json"]) -> None:
+    def __init__(self, form: Literal["text", "json"], *, of_ours: bool) -> None:
         super().__init__()
+        self._of_ours = of_ours
         self._write = _as_json if form == "json" else _as_text
 
     def emit(self, record: logging.LogRecord) -> None:
         """Writes one record, or nothing."""
-        if record.name == PROGRESS:
+        # Ours come from our own logger, before any other handler could have rewritten them: Dagster's fills them in.
+        if record.name == PROGRESS or (_is_ours(record) and not self._of_ours):
             return
         told = _ours(record) if _is_ours(record) else _of_a_library(record)
         if told is None:
@@ -89,13 +93,12 @@ class Lines(logging.Handler):
             return
 
 
-def start(form: Literal["text", "json"], level: str) -> Lines:
+def start(form: Literal["text", "json"], level: str) -> None:
     """Writes our lines of that level or graver, instead of however they were written before."""
     stop()
-    handler = Lines(form)
-    logging.getLogger().addHandler(handler)
+    logging.getLogger().addHandler(Lines(form, of_ours=False))
+    logging.getLogger(OURS).addHandler(Lines(form, of_ours=True))
     logging.getLogger(OURS).setLevel(level.upper())
-    return handler
 
 
 def is_started() -> bool:
@@ -105,10 +108,10 @@ def is_started() -> bool:
 
 def stop() -> None:
     """Leaves logging as Python has it."""
-    root = logging.getLogger()
-    for handler in [each for each in root.handlers if isinstance(each, Lines)]:
-        root.removeHandler(handler)
-        logging.getLogger(OURS).setLevel(logging.NOTSET)
+    for logger in (logging.getLogger(), logging.getLogger(OURS)):
+        for handler in [each for each in logger.handlers if isinstance(each, Lines)]:
+            logger.removeHandler(handler)
+            logging.getLogger(OURS).setLevel(logging.NOTSET)
 
 
 def _is_ours(record: logging.LogRecord) -> bool:

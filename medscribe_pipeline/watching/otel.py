@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["Otel", "sender"]
 
 SERVICE = "medscribe-pipeline"
-TIMEOUT_S = 5.0
+TIMEOUT_S = 2.0
 """The longest a run waits, at its end, for a collector that does not answer."""
 
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)

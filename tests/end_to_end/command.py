@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medscribe_pipeline.visits import COLUMNS
+from tests.canaries import secrets_in
+from tests.end_to_end.watch import remains
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -96,6 +98,8 @@ class Medscribe:
             # They have tests of their own; the others are quicker without.
             **{name: value for name, value in environment.items() if working or not name.startswith(WORKING)},
         }
+        remains.folders |= {self.home, self.work, self.temporary}
+        remains.databases.add(self.database)
 
     @property
     def database(self) -> Path:
@@ -105,6 +109,8 @@ class Medscribe:
     def start(self, *arguments: str, **changes: str | None) -> subprocess.Popen[str]:
         """Starts a command in a process group of its own; `changes` are settings, `None` removes one."""
         environment = {name: value for name, value in {**self.environment, **changes}.items() if value is not None}
+        remains.secrets |= secrets_in(environment)
+        remains.named |= {argument for argument in arguments if "/" in argument}
         return subprocess.Popen(
             [str(MEDSCRIBE), *arguments],
             env=environment,
@@ -135,11 +141,13 @@ class Medscribe:
 def finish(process: subprocess.Popen[str]) -> Ended:
     """Waits for a command to end; one that does not is killed, and the test fails."""
     try:
-        out, err = process.communicate(timeout=TIMEOUT_S)
+        with remains.lines.watched(process.pid):
+            out, err = process.communicate(timeout=TIMEOUT_S)
     except subprocess.TimeoutExpired:
         kill(process.pid)
         process.communicate()
         raise
+    remains.note_output(list(map(str, process.args)) if isinstance(process.args, list) else [], out, err)
     return Ended(process.returncode, out, err)
 
 

@@ -12,6 +12,7 @@ from medscribe_pipeline.sandbox import advance
 from tests.end_to_end.command import Medscribe
 from tests.end_to_end.states import whole_state
 from tests.end_to_end.trap import open_sandbox
+from tests.end_to_end.watch import remains
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +30,16 @@ class Undisturbed:
     first: Tables
     duration_s: float
     second: Tables
+
+
+@pytest.fixture(autouse=True)
+def _no_patient_and_no_secret_is_left_behind() -> Iterator[None]:
+    """Whatever a test was about: what it logged, printed and wrote beside the warehouse names nobody."""
+    yield
+    try:
+        assert remains.found() == {}
+    finally:
+        remains.empty()
 
 
 @pytest.fixture(scope="session")

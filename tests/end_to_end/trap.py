@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from medscribe_pipeline.sandbox import AudioScribeOptions, CorpusOptions, Fault, Faults, Sandbox
 from medscribe_pipeline.sandbox.stats import Stats
+from tests.end_to_end.watch import remains
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -75,6 +76,7 @@ def open_sandbox(
     sandbox = Sandbox(corpus=corpus, state=state, audioscribe=AudioScribeOptions(page_size=4), **options)
     trap = sandbox.stats = Trap()
     with sandbox:
+        remains.worlds.append(sandbox.world)
         yield sandbox, trap
 
 

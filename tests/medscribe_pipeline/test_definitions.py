@@ -69,6 +69,31 @@ def test_jobs_nobody_asks_after_go_stale_before_they_expire_unseen(
 
 
 @pytest.mark.parametrize(
+    ("watched", "windows_s"),
+    [
+        ({}, (86_400, 345_600, 345_600)),
+        (
+            {"stale_sources_after_s": 3_600, "stale_notes_after_s": 7_200, "stale_deliveries_after_s": 120},
+            (3_600, 7_200, 120),
+        ),
+        ({"stale_sources_after_s": 0, "stale_notes_after_s": 0, "stale_deliveries_after_s": 0}, (None, None, None)),
+    ],
+)
+def test_what_nobody_materializes_goes_stale_by_the_settings(
+    define: Callable[..., dg.Definitions], watched: dict[str, int], windows_s: tuple[int | None, ...]
+) -> None:
+    found = specs(define(askara=ASKARA, ehr=EHR, watch=watched))
+
+    def window_s(name: str) -> float | None:
+        policy = found[name].freshness_policy
+        assert policy is None or isinstance(policy, TimeWindowFreshnessPolicy)
+        return policy.fail_window.to_timedelta().total_seconds() if policy else None
+
+    assert tuple(window_s(name) for name in (AUDIOS, "scribe_notes", "ehr_deliveries")) == windows_s
+    assert {window_s(name) for name in DAY_STAGES} == {windows_s[1]}
+
+
+@pytest.mark.parametrize(
     ("configured", "keys"),
     [
         ({}, ALWAYS),

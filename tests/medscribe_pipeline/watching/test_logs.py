@@ -92,6 +92,7 @@ def test_only_lines_of_the_level_are_written(form: Literal["text", "json"], caps
         ("Cannot read %s", (CANARY,)),
         ("Read: provider=%s", (f"{CANARY} Patient",)),
         ("Read: patient=%s", (CANARY,)),
+        (f"run-1 - Read: provider={CANARY}", ()),
         ("Read: provider=%(provider)s", ({"provider": CANARY},)),
         (ValueError(CANARY), ()),
     ],
@@ -108,11 +109,11 @@ def test_what_is_not_of_our_form_is_withheld(
 
 
 def test_of_an_exception_type_code_and_place_are_told(written: Callable[..., list[Any]]) -> None:
+    def fail() -> None:
+        raise ConfigError(CANARY, code="warehouse_url") from KeyError(CANARY)
+
     try:
-        try:
-            raise KeyError(CANARY)
-        except KeyError as cause:
-            raise ConfigError(CANARY, code="warehouse_url") from cause
+        fail()
     except ConfigError:
         log.exception("The run failed: run=%s", "r1")
 
@@ -172,3 +173,21 @@ def test_started_twice_a_line_is_written_once(capsys: pytest.CaptureFixture[str]
     assert json.loads(capsys.readouterr().err)["event"] == "Once"
     logs.stop()
     assert not logs.is_started()
+
+
+def test_a_handler_that_fills_templates_in_comes_too_late(written: Callable[..., list[Any]]) -> None:
+    class Filling(logging.Handler):
+        """As Dagster's, which stores lines with their run."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            record.msg, record.args = f"run-1 - {record.getMessage()}", ()
+
+    filling, ours = Filling(), logging.getLogger("medscribe_pipeline")
+    ours.addHandler(filling)
+    try:
+        log.info("Read: provider=%s", f"{CANARY} Patient")
+    finally:
+        ours.removeHandler(filling)
+
+    (line,) = written()
+    assert (line["event"], line["provider"]) == ("Read", "?")
