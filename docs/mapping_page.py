@@ -171,6 +171,26 @@ _TERMINOLOGY_END = """\
 Unknown keys are sent as codes of the same CodeSystem, which is why it calls itself a fragment. In the ConceptMap, exact
 is `equivalent`, good is `inexact`, broad is `wider` and none is `unmatched`; the comment names the source."""
 
+_CHECKED = """\
+## Checked from outside
+
+Beside what every build checks, validators that share no code with this project have read the resources of a fixed
+corpus: 2,558 synthetic notes of every template, language, state and setting, 11,331 resources in R4 and R5. Anyone can
+write it with `python -m tests.fhir_corpus --out corpus.ndjson` and give it to a validator of their own choice. On
+2026-11-21:
+
+| what read it | resources | errors |
+| --- | --- | --- |
+| Medplum core 4.5.2 (StructureDefinitions and constraints of R4) | 7,195 | 0 |
+| fhirkit-rs 0.1.0 (R4) | 7,195 | 0 |
+| all constraints of R4, evaluated by fhirpath.js 4.11.0 | 7,195 | 0 |
+| all constraints of R5 but five that resolve references, by fhirpath.js 4.11.0 | 4,136 | 0 |
+| required bindings against the value sets of R4 and R5 | 11,331 | 0 |
+
+One mistake came to light and is mended: a language spelled out, such as "French", was sent as if it were a tag of BCP
+47. What warnings remain are meant: there is no narrative beside that of the sections (`dom-6`), section keys and French
+identifier types are codes of their own, and references within a Bundle are UUIDs."""
+
 _SOURCES = """\
 ## Sources
 
@@ -244,6 +264,7 @@ def render() -> str:
         _TERMINOLOGY,
         table(("file", "what"), _exported()),
         _TERMINOLOGY_END,
+        _CHECKED,
         _SOURCES,
     )
 

@@ -92,13 +92,9 @@ def ask_all(settings: Settings, warehouse: Warehouse, targets: Sequence[EhrSetti
 
 
 def _ask(settings: Settings, warehouse: Warehouse, target: EhrSettings) -> dict[str, int]:
-    with (
-        reconciled(warehouse, target.target),
-        warehouse.worker() as worker,
-        open_http(target, warehouse) as http,
-    ):
+    with reconciled(warehouse, target.target), open_http(target, warehouse) as http:
         client = FhirClient(http, settings.fhir.release)
-        counts = reconcile_target(warehouse, client, target, clock=now, worker=worker)
+        counts = reconcile_target(warehouse, client, target, clock=now)
     return {state.value: count for state, count in sorted(counts.items())}
 
 

@@ -27,7 +27,16 @@ if TYPE_CHECKING:
 
     Resource = dict[str, Any]
 
-__all__ = ["differences", "identifiers", "is_newer", "note_identifier_of", "read_back", "same_version", "version_of"]
+__all__ = [
+    "differences",
+    "identifiers",
+    "is_newer",
+    "is_told_apart",
+    "note_identifier_of",
+    "read_back",
+    "same_version",
+    "version_of",
+]
 
 _SERVERS_OWN = frozenset({"id", "meta.versionId", "meta.lastUpdated", "meta.source", "text"})
 # Ours, but not as it was built: an update in place leaves it out, a document that replaces another names it anew.
@@ -80,14 +89,19 @@ def same_version(sent: Resource, stored: Resource) -> bool | None:
     version = version_of(sent)
     if version is not None:
         return carries(stored, *version)
-    told = {name: sent[name] for name in _TELLING if name in sent and name in stored}
-    if any(_missing(told, stored, "", "")):
+    if is_told_apart(sent, stored):
         return False
     if "content" in sent:
         return _same_content(sent["content"], stored.get("content"))
     if "section" in sent and "section" not in stored:
         return None
     return _section_words(sent) == _section_words(stored)
+
+
+def is_told_apart(sent: Resource, stored: Resource) -> bool:
+    """Whether something beside its words says that a stored document is of another version."""
+    told = {name: sent[name] for name in _TELLING if name in sent and name in stored}
+    return any(_missing(told, stored, "", ""))
 
 
 def is_newer(stored: Resource, ours: Resource) -> bool:

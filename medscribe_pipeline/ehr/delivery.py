@@ -162,7 +162,6 @@ def reconcile_target(
     settings: EhrSettings,
     *,
     clock: Callable[[], datetime],
-    worker: str,
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[State, int]:
     """Asks a target after everything whose outcome is unknown, of whatever day. Nothing is sent.
@@ -172,16 +171,14 @@ def reconcile_target(
         client: The target.
         settings: Its settings.
         clock: The current time, aware UTC.
-        worker: Our name; what workers that are gone have left behind is asked after, too.
         sleep: Waits that many seconds.
 
     Returns:
-        How many notes went into each state.
+        How many notes went into each state. What workers that are gone have left behind is asked after, too.
 
     Raises:
         ConfigError, Retriable: The target cannot be asked.
     """
-    del worker  # a living worker's rows are its own; ours there are none
     query = (
         sa.select(notes.c.visit_day)
         .join(deliveries, deliveries.c.note_id == notes.c.note_id)

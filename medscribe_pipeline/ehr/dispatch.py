@@ -117,7 +117,8 @@ class Dispatcher:
         self._connections = server.settings.connections
         self._together = server.strategy.notes_per_request
         # What is marked as sent when we die has to be looked for; where nobody can look, nothing is marked ahead.
-        self._ahead = max(1, _AHEAD // self._together) if server.capabilities.search else 0
+        ahead = max(1, max(_AHEAD, self._connections) // self._together)
+        self._ahead = ahead if server.capabilities.search else 0
         # Every note version claimed and not settled yet, with its patient.
         self._ours: dict[Key, str] = {}
         # Of these, what waits, by patient: notes of one patient leave one after the other, in order.
@@ -134,15 +135,18 @@ class Dispatcher:
         backlog = iter(keys)
         with Pool(self._connections, thread_name_prefix="ehr") as pool:
             try:
+                self._claim_ahead(backlog)
                 while True:
-                    self._claim_ahead(backlog)
                     for group in in_chunks(self._turn(), self._together):
                         self._flying[pool.submit(self._send, group)] = [shipment.key for shipment in group]
-                    if not self._flying:
+                    # Only now: what has been answered is settled first, and the threads are busy meanwhile.
+                    self._claim_ahead(backlog)
+                    if self._flying:
+                        done, _ = wait(self._flying, return_when=FIRST_COMPLETED)
+                        self._checkpoint("answered")
+                        self._land(done)
+                    elif self._stopped() or not self._waiting:
                         return
-                    done, _ = wait(self._flying, return_when=FIRST_COMPLETED)
-                    self._checkpoint("answered")
-                    self._land(done)
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
                 self._clear_up()

@@ -29,11 +29,11 @@ this version: that document is there, and is not sent again.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from medscribe_pipeline.ehr.moves import MOVES, NO_COPIES, Copy, Key, Move, State, move
 from medscribe_pipeline.errors import MedscribeError
 from medscribe_pipeline.warehouse.tables import deliveries, notes
 from medscribe_pipeline.warehouse.writing import insert_absent
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COMPOSITION",
     "DOCUMENT_REFERENCE",
+    "GIVEN_UP_IN_DOUBT",
     "KINDS",
     "MOVES",
     "Copy",
@@ -76,67 +77,22 @@ KINDS = (COMPOSITION, DOCUMENT_REFERENCE)
 """The kinds of document every note has."""
 
 
-class State(StrEnum):
-    """Where a note version stands; see the picture above."""
+GIVEN_UP_IN_DOUBT = "discarded_in_doubt"
+"""The act of discarding what may have arrived, as an outcome code tells it."""
 
-    PLANNED = "planned"
-    CLAIMED = "claimed"
-    SENT = "sent"
-    DELIVERED = "delivered"
-    REJECTED = "rejected"
-    UNKNOWN = "unknown"
-    HELD = "held"
-    DISCARDED = "discarded"
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """One allowed move: from any of `sources` to `target`."""
-
-    sources: tuple[State, ...]
-    target: State
-
-
-MOVES: Mapping[str, Move] = {
-    "hold": Move((State.PLANNED, State.HELD), State.HELD),
-    "release": Move((State.HELD, State.PLANNED), State.PLANNED),
-    "plan_again": Move((State.DELIVERED, State.REJECTED, State.DISCARDED), State.PLANNED),
-    "claim": Move((State.PLANNED,), State.CLAIMED),
-    "give_back": Move((State.CLAIMED,), State.PLANNED),
-    "mark_sent": Move((State.CLAIMED,), State.SENT),
-    "take_back": Move((State.SENT,), State.PLANNED),
-    "deliver": Move((State.SENT, State.UNKNOWN), State.DELIVERED),
-    "refuse": Move((State.SENT, State.UNKNOWN), State.REJECTED),
-    "lose": Move((State.SENT, State.UNKNOWN), State.UNKNOWN),
-    "release_absent": Move((State.UNKNOWN,), State.PLANNED),
-    "discard": Move((State.PLANNED, State.HELD, State.REJECTED, State.UNKNOWN), State.DISCARDED),
-}
-"""Every way a row may change its state. There is one function of the same name for each."""
 
 _WAITING = (State.PLANNED, State.HELD)
-_NO_COPIES: Mapping[str, Copy] = {}
-
-
-class Key(NamedTuple):
-    """One version of one note on one target."""
-
-    target: str
-    note_id: str
-    version: str
-
-
-@dataclass(frozen=True, slots=True)
-class Copy:
-    """The server's copy of one resource: its logical id, and the ETag of the version we wrote or saw last."""
-
-    server_id: str | None
-    etag: str | None
-    codes: tuple[str, ...] = ()
+# Times that nobody asks for take longer to read than all the rest.
+_READ = [column for column in deliveries.c if column.name not in ("target", "account", "claimed_at", "sent_at")]
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The rows of one note version, read together. `copies` is by kind of document, and has all its kinds."""
+    """The rows of one note version, read together.
+
+    `copies` is by kind of document, and has all its kinds. `given_up_in_doubt`: a person discarded it while nobody knew
+    whether it had arrived.
+    """
 
     key: Key
     state: State
@@ -147,6 +103,7 @@ class Entry:
     claimed_by: str | None
     settled_at: datetime | None
     copies: Mapping[str, Copy]
+    given_up_in_doubt: bool = False
 
     @property
     def done(self) -> dict[str, Copy]:
@@ -176,7 +133,7 @@ def entries(connection: sa.Connection, target: str, note_ids: Sequence[str] | sa
     Raises:
         MedscribeError: `ledger_torn`: the rows of a version do not agree. No move leaves them so.
     """
-    query = sa.select(deliveries).where(deliveries.c.target == target, deliveries.c.note_id.in_(note_ids))
+    query = sa.select(*_READ).where(deliveries.c.target == target, deliveries.c.note_id.in_(note_ids))
     rows: dict[Key, dict[str, sa.RowMapping]] = {}
     for row in connection.execute(query).mappings():
         rows.setdefault(Key(target, row["note_id"], row["version"]), {})[row["kind"]] = row
@@ -204,7 +161,15 @@ def _entry(key: Key, rows: Mapping[str, sa.RowMapping]) -> Entry:
         claimed_by=row["claimed_by"],
         settled_at=row["settled_at"],
         copies={kind: Copy(each["server_id"], each["etag"]) for kind, each in rows.items()},
+        given_up_in_doubt=row["state"] == State.DISCARDED
+        and any(_given_up_in_doubt(each["outcome_codes"] or ()) for each in rows.values()),
     )
+
+
+def _given_up_in_doubt(codes: Sequence[str]) -> bool:
+    """Whether the last act by hand among the codes (see `signatures`) was to discard it in doubt."""
+    acts = [code for code in codes if code.startswith("by_hand:")]
+    return bool(acts) and acts[-1].startswith(f"by_hand:{GIVEN_UP_IN_DOUBT}:")
 
 
 def add(connection: sa.Connection, account: str, fresh: Iterable[NewEntry]) -> None:
@@ -235,7 +200,12 @@ def reshape(connection: sa.Connection, key: Key, kinds: Sequence[str]) -> bool:
     """
     # Whoever claims it locks the note first, so its rows cannot begin to move while some are added.
     connection.execute(sa.select(notes.c.note_id).where(notes.c.note_id == key.note_id).with_for_update())
-    rows = connection.execute(sa.select(deliveries).where(*_is(key)).with_for_update()).mappings().all()
+    of_unit = (
+        deliveries.c.target == key.target,
+        deliveries.c.note_id == key.note_id,
+        deliveries.c.version == key.version,
+    )
+    rows = connection.execute(sa.select(deliveries).where(*of_unit).with_for_update()).mappings().all()
     if not rows or any(row["state"] not in _WAITING for row in rows):
         return False
     gone = [row["kind"] for row in rows if row["kind"] not in kinds and row["server_id"] is None]
@@ -244,18 +214,18 @@ def reshape(connection: sa.Connection, key: Key, kinds: Sequence[str]) -> bool:
         blank = {**rows[0], "server_id": None, "etag": None, "outcome_codes": None}
         connection.execute(sa.insert(deliveries), [{**blank, "kind": kind} for kind in fresh])
     if gone:
-        connection.execute(sa.delete(deliveries).where(*_is(key), deliveries.c.kind.in_(gone)))
+        connection.execute(sa.delete(deliveries).where(*of_unit, deliveries.c.kind.in_(gone)))
     return bool(gone or fresh)
 
 
 def hold(connection: sa.Connection, key: Key, reason: str, *, source_seq: int, visit_day: date) -> bool:
     """Must not be sent, for `reason`."""
-    return _move(connection, "hold", key, {"reason": reason, "source_seq": source_seq, "visit_day": visit_day})
+    return move(connection, "hold", key, {"reason": reason, "source_seq": source_seq, "visit_day": visit_day})
 
 
 def release(connection: sa.Connection, key: Key, *, source_seq: int, visit_day: date) -> bool:
     """May be sent: nothing holds it (any more)."""
-    return _move(connection, "release", key, {"reason": None, "source_seq": source_seq, "visit_day": visit_day})
+    return move(connection, "release", key, {"reason": None, "source_seq": source_seq, "visit_day": visit_day})
 
 
 def plan_again(connection: sa.Connection, key: Key, *, source_seq: int, visit_day: date) -> bool:
@@ -264,26 +234,23 @@ def plan_again(connection: sa.Connection, key: Key, *, source_seq: int, visit_da
     What the server said of a delivery no longer describes the server, so it is forgotten. What of a rejected or
     discarded version is there stays known: it is not to be there twice.
     """
-    delivered = deliveries.c.state == State.DELIVERED
-    forgotten = {name: sa.case((delivered, sa.null()), else_=deliveries.c[name]) for name in ("server_id", "etag")}
-    values = {"reason": None, "source_seq": source_seq, "visit_day": visit_day, "settled_at": None, **forgotten}
-    return _move(connection, "plan_again", key, values)
+    values = {"reason": None, "source_seq": source_seq, "visit_day": visit_day, "settled_at": None}
+    return move(connection, "plan_again", key, values)
 
 
 def claim(connection: sa.Connection, key: Key, *, worker: str, now: datetime) -> bool:
     """`worker` is going to send it, and nobody else."""
-    return _move(connection, "claim", key, {"claimed_by": worker, "claimed_at": now, "reason": None})
+    return move(connection, "claim", key, {"claimed_by": worker, "claimed_at": now, "reason": None})
 
 
 def give_back(connection: sa.Connection, key: Key, *, worker: str) -> bool:
     """Was claimed by `worker` and did not leave."""
-    return _move(connection, "give_back", key, {"claimed_by": None, "claimed_at": None}, worker=worker)
+    return move(connection, "give_back", key, {"claimed_by": None, "claimed_at": None}, worker=worker)
 
 
 def mark_sent(connection: sa.Connection, key: Key, *, worker: str, now: datetime) -> bool:
     """Is about to leave: from the commit on it may have arrived."""
-    values = {"sent_at": now, "attempts": deliveries.c.attempts + 1}
-    return _move(connection, "mark_sent", key, values, worker=worker)
+    return move(connection, "mark_sent", key, {"sent_at": now}, worker=worker)
 
 
 def take_back(
@@ -292,11 +259,11 @@ def take_back(
     *,
     worker: str,
     codes: Sequence[str] = (),
-    copies: Mapping[str, Copy] = _NO_COPIES,
+    copies: Mapping[str, Copy] = NO_COPIES,
 ) -> bool:
     """Provably had no effect beyond `copies`: no connection, told to come back later, or not allowed in."""
     values = {"claimed_by": None, "claimed_at": None, "outcome_codes": list(codes)}
-    return _move(connection, "take_back", key, values, copies=copies, worker=worker)
+    return move(connection, "take_back", key, values, copies=copies, worker=worker)
 
 
 def deliver(
@@ -312,12 +279,8 @@ def deliver(
 
     Give `worker` for an answer, `attempts` (as read) for a look-up or a person's word.
     """
-    elsewhere = deliveries.alias()
-    missing = sa.exists().where(
-        *_is(key, elsewhere), elsewhere.c.server_id.is_(None), elsewhere.c.kind.not_in(list(copies))
-    )
     values = {"reason": None, "settled_at": now, "claimed_by": None, "claimed_at": None}
-    return _move(connection, "deliver", key, values, ~missing, copies=copies, worker=worker, attempts=attempts)
+    return move(connection, "deliver", key, values, copies=copies, worker=worker, attempts=attempts)
 
 
 def refuse(
@@ -327,13 +290,13 @@ def refuse(
     *,
     now: datetime,
     codes: Sequence[str] = (),
-    copies: Mapping[str, Copy] = _NO_COPIES,
+    copies: Mapping[str, Copy] = NO_COPIES,
     worker: str | None = None,
     attempts: int | None = None,
 ) -> bool:
     """The server will not have it beyond `copies`; a person must look. `worker` and `attempts` as in `deliver`."""
     values = {"reason": reason, "settled_at": now, "claimed_by": None, "claimed_at": None, "outcome_codes": list(codes)}
-    return _move(connection, "refuse", key, values, copies=copies, worker=worker, attempts=attempts)
+    return move(connection, "refuse", key, values, copies=copies, worker=worker, attempts=attempts)
 
 
 def lose(
@@ -343,23 +306,23 @@ def lose(
     *,
     now: datetime,
     codes: Sequence[str] = (),
-    copies: Mapping[str, Copy] = _NO_COPIES,
+    copies: Mapping[str, Copy] = NO_COPIES,
     worker: str | None = None,
     attempts: int | None = None,
 ) -> bool:
     """What is not in `copies` may have arrived or not. `worker` and `attempts` as in `deliver`."""
     values = {"reason": reason, "settled_at": now, "claimed_by": None, "claimed_at": None, "outcome_codes": list(codes)}
-    return _move(connection, "lose", key, values, copies=copies, worker=worker, attempts=attempts)
+    return move(connection, "lose", key, values, copies=copies, worker=worker, attempts=attempts)
 
 
 def release_absent(
-    connection: sa.Connection, key: Key, *, attempts: int, copies: Mapping[str, Copy] = _NO_COPIES
+    connection: sa.Connection, key: Key, *, attempts: int, copies: Mapping[str, Copy] = NO_COPIES
 ) -> bool:
     """Surely did not arrive, but for `copies`: the server was asked, or a person has looked.
 
     `attempts` as read before looking.
     """
-    return _move(
+    return move(
         connection, "release_absent", key, {"reason": None, "settled_at": None}, copies=copies, attempts=attempts
     )
 
@@ -368,51 +331,4 @@ def discard(connection: sa.Connection, key: Key, *, now: datetime, attempts: int
     """Shall not be sent, a person says; the reason stays what it was. `attempts` as in `deliver`."""
     # As in `reshape`: rows that are being added must not be missed.
     connection.execute(sa.select(notes.c.note_id).where(notes.c.note_id == key.note_id).with_for_update())
-    return _move(connection, "discard", key, {"settled_at": now}, attempts=attempts)
-
-
-def _move(
-    connection: sa.Connection,
-    name: str,
-    key: Key,
-    values: Mapping[str, Any],
-    *only_if: sa.ColumnElement[bool],
-    copies: Mapping[str, Copy] = _NO_COPIES,
-    worker: str | None = None,
-    attempts: int | None = None,
-) -> bool:
-    """Updates all rows of a unit if all stand where `name` may start; `False` if they do not (any more)."""
-    move = MOVES[name]
-    other = deliveries.alias()
-    # Rows that disagree stay as they are, for `entries` to report.
-    torn = sa.exists().where(*_is(key, other), other.c.state.not_in(move.sources))
-    where = [*_is(key), deliveries.c.state.in_(move.sources), ~torn, *only_if]
-    if worker is not None:
-        where.append(deliveries.c.claimed_by == worker)
-    if attempts is not None:
-        # Between the look at the server and this write another process may have sent it again and lost that answer
-        # too: the state is `unknown` as before, but what was seen no longer says anything.
-        where.append(deliveries.c.attempts == attempts)
-    seen = _seen(copies, values) if copies else {}
-    moved = connection.execute(sa.update(deliveries).where(*where).values(state=move.target, **{**values, **seen}))
-    return moved.rowcount > 0
-
-
-def _seen(copies: Mapping[str, Copy], values: Mapping[str, Any]) -> dict[str, sa.ColumnElement[Any]]:
-    """What is on the server, for the rows of the kinds that are; the others keep what they have."""
-    facts: dict[str, dict[str, Any]] = {
-        "server_id": {kind: copy.server_id for kind, copy in copies.items()},
-        "etag": {kind: copy.etag for kind, copy in copies.items()},
-        "outcome_codes": {kind: list(copy.codes) for kind, copy in copies.items()},
-    }
-    seen: dict[str, sa.ColumnElement[Any]] = {}
-    for name, by_kind in facts.items():
-        column = deliveries.c[name]
-        whens = {kind: sa.literal(value, column.type) for kind, value in by_kind.items()}
-        rest = sa.literal(values[name], column.type) if name in values else column
-        seen[name] = sa.case(whens, value=deliveries.c.kind, else_=rest)
-    return seen
-
-
-def _is(key: Key, table: sa.FromClause = deliveries) -> list[sa.ColumnElement[bool]]:
-    return [table.c.target == key.target, table.c.note_id == key.note_id, table.c.version == key.version]
+    return move(connection, "discard", key, {"settled_at": now}, attempts=attempts)

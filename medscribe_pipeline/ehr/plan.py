@@ -292,15 +292,26 @@ def decide(
         for entry in others
         if entry.state in _WAITING and entry.reason != SUPERSEDED
     ]
-    there = {kind for each in others for kind in (each.copies if each.state in _MAYBE_THERE else each.done)}
+    there = {kind for each in others for kind in (each.copies if _maybe_there(each) else each.done)}
     kinds = _kinds(note, rules, there)
     reason = _reason(note, rules, there, obstacle) if kinds else DOCUMENTS_MISSING
+    if (
+        reason is None
+        and note.state == NoteState.RETRACTED
+        and not any(each.done or each.state in _MAYBE_THERE for each in others)
+    ):
+        # Whether there is anything to withdraw nobody knows, and a person has said not to ask.
+        reason = RETRACTION_BY_HAND
     key = Key(target, note.note_id, note.version)
     decisions += [
         Decision(move, key, note.source_seq, note.visit_day, None if move == "plan_again" else reason, kinds)
         for move in _own_moves(note, own, reason, listed, kinds)
     ]
     return decisions
+
+
+def _maybe_there(entry: Entry) -> bool:
+    return entry.state in _MAYBE_THERE or entry.given_up_in_doubt
 
 
 def would_leave(target: str, note: NoteFacts, listed: Sequence[Entry], rules: Rules) -> bool:
@@ -325,7 +336,7 @@ def may_claim(note: NoteFacts, own: Entry, listed: Sequence[Entry], rules: Rules
 
 def is_behind(note: NoteFacts, listed: Sequence[Entry]) -> bool:
     """The ledger knows a later version than the warehouse (restored from a backup): an older one overwrites nothing."""
-    return any(entry.source_seq > note.source_seq for entry in listed if entry.state in _MAYBE_THERE or entry.done)
+    return any(entry.source_seq > note.source_seq for entry in listed if _maybe_there(entry) or entry.done)
 
 
 def _kinds(note: NoteFacts, rules: Rules, there: set[str]) -> tuple[str, ...]:

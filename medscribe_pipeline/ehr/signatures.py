@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from medscribe_pipeline.ehr.ledger import State
+from medscribe_pipeline.ehr.ledger import GIVEN_UP_IN_DOUBT, State
 from medscribe_pipeline.warehouse.tables import deliveries
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Act(StrEnum):
 
     RETRIED = "retried"
     DISCARDED = "discarded"
-    DISCARDED_IN_DOUBT = "discarded_in_doubt"
+    DISCARDED_IN_DOUBT = GIVEN_UP_IN_DOUBT
     RELEASED_ABSENT = "released_absent"
     RELEASED_THERE = "released_there"
 

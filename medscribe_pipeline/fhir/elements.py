@@ -54,8 +54,9 @@ PRODUCTS = {
 
 _STATUS = {NoteState.DRAFT: "preliminary", NoteState.VALIDATED: "final", NoteState.RETRACTED: "entered-in-error"}
 
-# BCP 47 as far as its letters go (RFC 5646); "en_US" and "French" are not, and validators refuse them.
-_LANGUAGE_TAG = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
+# BCP 47 as far as its letters go (RFC 5646); "en_US" and "French" are not, and validators refuse them. Languages have
+# two letters or three: the RFC keeps longer ones for a register that has none.
+_LANGUAGE_TAG = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
 
 
 def version_identifier(note_id: uuid.UUID, version: str) -> str:

@@ -93,7 +93,13 @@ def _agents(note: ScribeNote, options: BuildOptions) -> list[dict[str, Any]]:
         _agent("assembler", assembler_device(options)),
     ]
     keeper = custodian(options)
-    return [present({**agent, "onBehalfOf": keeper}) for agent in listed]
+    # Nobody acts on behalf of themselves (prov-1), whatever identifiers a clinician and the custodian were given.
+    return [present({**agent, "onBehalfOf": None if _is_same(agent["who"], keeper) else keeper}) for agent in listed]
+
+
+def _is_same(one: dict[str, Any], other: dict[str, Any] | None) -> bool:
+    named = [name for name in ("reference", "identifier") if name in one]
+    return other is not None and any(one[name] == other.get(name) for name in named)
 
 
 def _agent(kind: str, who: dict[str, Any]) -> dict[str, Any]:

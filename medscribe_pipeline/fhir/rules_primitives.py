@@ -41,7 +41,7 @@ _URI = re.compile(_WORD)
 _ABSOLUTE = re.compile(rf"[A-Za-z][A-Za-z0-9+.\-]*:{_WORD}")
 _URN = re.compile(rf"{_UUID}|{_OID}")
 _MIME = re.compile(r"[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+( *; *[A-Za-z0-9_-]+=(\"[^\"]*\"|[^\s;\"]+))*")
-_LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
 
 
 def text(value: Any, limit: int = _MAX_STRING) -> str | None:

@@ -117,6 +117,7 @@ def test_without_waiting_a_job_is_left_to_the_next_run(
 ) -> None:
     monkeypatch.setenv("MEDSCRIBE_NABLA_POLL_FIRST_S", "600")
     monkeypatch.setenv("MEDSCRIBE_NABLA_POLL_LONGEST_S", "600")
+    monkeypatch.setenv("MEDSCRIBE_NABLA_POLL_LONGEST_S", "600")
 
     facts = reported(work(instance, "nabla_jobs"))["nabla_jobs", None]
 
@@ -288,6 +289,7 @@ def test_a_recording_without_a_job_is_due_and_its_run_submits_it(
     ordered: Clinic, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MEDSCRIBE_NABLA_POLL_FIRST_S", "600")
+    monkeypatch.setenv("MEDSCRIBE_NABLA_POLL_LONGEST_S", "600")
     assert len(tick(ordered, instance, "nabla_due_jobs").run_requests or []) == 1
 
     assert run(instance, "work_nabla").success

@@ -22,11 +22,10 @@ from tests.end_to_end.states import value_of
 from tests.end_to_end.trap import open_sandbox
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterable, Iterator, Mapping
 
     from medscribe_pipeline.sandbox import Sandbox
-    from tests.end_to_end.command import Ended
+    from tests.end_to_end.command import Ended, Process
     from tests.end_to_end.trap import Trap
 
 CORPUS = CorpusOptions(days=1, audios_per_day=2, sessions_per_day=2, recordings=0)
@@ -225,7 +224,7 @@ class Clinic:
         assert filed == Counter(row["note_id"] for row in self.rows(notes) if row["state"] == "validated")
 
     @contextmanager
-    def receiving(self, **changes: str | None) -> Iterator[subprocess.Popen[str]]:
+    def receiving(self, **changes: str | None) -> Iterator[Process]:
         """The receiver as a process, where the callbacks go; at the end it is killed if it still runs."""
         ready = self.medscribe.work / f"ready-{time.monotonic_ns()}.json"
         process = self.medscribe.start("receive", "--ready-file", str(ready), **changes)

@@ -10,11 +10,12 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from medscribe_pipeline.visits import COLUMNS
 from tests.canaries import secrets_in
 from tests.end_to_end.watch import remains
+from tests.warm import WarmProcess, start_warm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 MEDSCRIBE = Path(sys.executable).with_name("medscribe")
 TIMEOUT_S = 90.0
+
+Process: TypeAlias = "subprocess.Popen[str] | WarmProcess"
 
 WORKING = ("MEDSCRIBE_NABLA_", "MEDSCRIBE_INTRON_")
 NEWS = ("new", "changed", "quarantined")
@@ -79,9 +82,14 @@ class Medscribe:
         folder: A folder of the test's own: working directory, `HOME`, `TMPDIR` and `MEDSCRIBE_HOME` are below it.
         environment: Settings of every command; nothing is inherited.
         working: Whether providers that work on order take part.
+        cold: Whether each command starts as on a terminal, Python and imports included. Else it is a fork of a process
+            that has imported all of it (see `tests.warm`), which takes a fraction of the time.
     """
 
-    def __init__(self, folder: Path, environment: Mapping[str, str], *, working: bool = False) -> None:
+    def __init__(
+        self, folder: Path, environment: Mapping[str, str], *, working: bool = False, cold: bool = False
+    ) -> None:
+        self.is_cold = cold
         self.home = folder / "home"
         self.work = folder / "work"
         self.temporary = folder / "tmp"
@@ -106,11 +114,13 @@ class Medscribe:
         """The embedded warehouse."""
         return self.home / "warehouse.sqlite"
 
-    def start(self, *arguments: str, **changes: str | None) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, **changes: str | None) -> Process:
         """Starts a command in a process group of its own; `changes` are settings, `None` removes one."""
         environment = {name: value for name, value in {**self.environment, **changes}.items() if value is not None}
         remains.secrets |= secrets_in(environment)
         remains.named |= {argument for argument in arguments if "/" in argument}
+        if not self.is_cold:
+            return start_warm(arguments, environment, self.work)
         return subprocess.Popen(
             [str(MEDSCRIBE), *arguments],
             env=environment,
@@ -138,7 +148,7 @@ class Medscribe:
         return self.run("visits", "import", str(path), "--json")
 
 
-def finish(process: subprocess.Popen[str]) -> Ended:
+def finish(process: Process) -> Ended:
     """Waits for a command to end; one that does not is killed, and the test fails."""
     try:
         with remains.lines.watched(process.pid):
@@ -147,6 +157,7 @@ def finish(process: subprocess.Popen[str]) -> Ended:
         kill(process.pid)
         process.communicate()
         raise
+    assert process.returncode is not None
     remains.note_output(list(map(str, process.args)) if isinstance(process.args, list) else [], out, err)
     return Ended(process.returncode, out, err)
 

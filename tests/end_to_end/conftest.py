@@ -44,9 +44,9 @@ def _no_patient_and_no_secret_is_left_behind() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
-    """What every disturbed history of `trap.CORPUS` has to end as."""
+    """What every disturbed history of `trap.CORPUS` has to end as; by commands that start cold, as a user's do."""
     with open_sandbox() as (sandbox, _):
-        medscribe = Medscribe(tmp_path_factory.mktemp("undisturbed"), sandbox.environment())
+        medscribe = Medscribe(tmp_path_factory.mktemp("undisturbed"), sandbox.environment(), cold=True)
         medscribe.import_visits(sandbox.world)
         started = time.monotonic()
         medscribe.sync()

@@ -65,7 +65,9 @@ class Talkative(Medscribe):
         hook = folder / "python"
         hook.mkdir()
         (hook / "sitecustomize.py").write_text(LOG_EVERYTHING)
-        super().__init__(folder, {**sandbox.environment(oauth=True), **STRICT, "PYTHONPATH": str(hook)}, working=True)
+        super().__init__(
+            folder, {**sandbox.environment(oauth=True), **STRICT, "PYTHONPATH": str(hook)}, working=True, cold=True
+        )
         (self.home / "dagster").mkdir(parents=True)
         (self.home / "dagster" / "dagster.yaml").write_text(STORE_EVERYTHING)
 

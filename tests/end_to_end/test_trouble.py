@@ -75,7 +75,7 @@ MISTAKES: dict[str, tuple[dict[str, str], list[str], list[str]]] = {
 def test_one_message_says_what_to_do(mistake: str, tmp_path: Path) -> None:
     settings, arguments, said = MISTAKES[mistake]
 
-    ended = Medscribe(tmp_path, settings).run(*arguments)
+    ended = Medscribe(tmp_path, settings, cold=True).run(*arguments)
 
     assert ended.code == BAD_SETTINGS
     assert ended.out == ""

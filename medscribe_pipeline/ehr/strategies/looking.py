@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from medscribe_pipeline.ehr.comparing import note_identifier_of, same_version, version_of
+from medscribe_pipeline.ehr.comparing import is_told_apart, note_identifier_of, same_version, version_of
 from medscribe_pipeline.ehr.ledger import COMPOSITION, DOCUMENT_REFERENCE, Copy, State
 from medscribe_pipeline.ehr.sending import CANNOT_BE_ASKED, LOOKUP_FAILED, SEVERAL_MATCHES, Verdict
 from medscribe_pipeline.ehr.strategies.steps import PROVENANCE, is_replacement, replaces_in_place
@@ -138,12 +138,15 @@ def _implied(
 ) -> Mapping[str, Sought]:
     """With what a transaction implies: where its DocumentReference is, its Composition is of the same version.
 
-    A Composition names no version, and a server may have rewritten its words.
+    A Composition names no version, and a server may have rewritten its words. Where more than its words is of another
+    version, the server has done half of the transaction.
     """
     document, composition = sought.get(DOCUMENT_REFERENCE), sought.get(COMPOSITION)
     if capabilities.strategy != "transaction" or document is None or document.there is None or composition is None:
         return sought
-    if composition.there is not None or version_of(resources[DOCUMENT_REFERENCE]) is None:
+    if composition.other is None or version_of(resources[DOCUMENT_REFERENCE]) is None:
+        return sought
+    if is_told_apart(resources[COMPOSITION], composition.other.resource):
         return sought
     return {**sought, COMPOSITION: Sought(there=composition.other)}
 

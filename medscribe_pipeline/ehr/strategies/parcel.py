@@ -157,9 +157,6 @@ def fate_of_status(status: int, codes: tuple[str, ...]) -> Verdict:
     if status == HTTPStatus.ACCEPTED:
         # Taken for somebody to look at; it is there once it can be found.
         return Verdict(State.UNKNOWN, "accepted", codes=codes)
-    if status == HTTPStatus.CONFLICT:
-        # Somebody else is at it, or was just now: see what is there, then try again.
-        return Verdict(State.UNKNOWN, "conflict", codes=codes)
     refused = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _UNDECIDED
     if refused and status != HTTPStatus.TOO_MANY_REQUESTS:
         return Verdict(State.REJECTED, REFUSED, codes=codes)

@@ -1,17 +1,19 @@
 """Before anything is sent: a look at what is to be replaced, where we cannot be sure without.
 
 Nothing is overwritten that is not what we left. Where the server ties an update to a version we know (`If-Match`), it
-sees to that; elsewhere the document is read first, and has to say so itself.
+sees to that; elsewhere the document is read first, and has to say so itself. It is always read where several notes
+share a request: had their answers changed places, we would know the document of one note for that of another, and
+nobody's note may ever take the place of somebody else's.
 """
 
 from __future__ import annotations
 
 import uuid
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from medscribe_pipeline.ehr.client import carries
-from medscribe_pipeline.ehr.comparing import is_newer, same_version, version_of
+from medscribe_pipeline.ehr.comparing import identifiers, is_newer, note_identifier_of, same_version, version_of
 from medscribe_pipeline.ehr.ledger import DOCUMENT_REFERENCE, Copy, State
 from medscribe_pipeline.ehr.outcomes import same_etag
 from medscribe_pipeline.ehr.sending import CHANGED_IN_EHR, Verdict
@@ -57,7 +59,11 @@ def prepare(client: FhirClient, capabilities: Capabilities, parcel: Parcel) -> N
 
 def _prepare_replacing(client: FhirClient, capabilities: Capabilities, parcel: Parcel, kind: str, copy: Copy) -> None:
     resource = parcel.shipment.resources[kind]
-    if not replaces_in_place(resource, kind, capabilities) or (capabilities.if_match and copy.etag):
+    if not replaces_in_place(resource, kind, capabilities):
+        return
+    if capabilities.if_match and copy.etag:
+        if capabilities.strategy == "batch" and capabilities.read:
+            _prepare_shared(client, parcel, kind, copy)
         return
     if not capabilities.read:
         parcel.fail(kind, Verdict(State.REJECTED, VERSION_UNKNOWN))
@@ -73,9 +79,19 @@ def _prepare_replacing(client: FhirClient, capabilities: Capabilities, parcel: P
         parcel.standing[kind] = Copy(held.id, held.etag)
 
 
+def _prepare_shared(client: FhirClient, parcel: Parcel, kind: str, copy: Copy) -> None:
+    """Asks whose document it is; the server sees to its version."""
+    resource = parcel.shipment.resources[kind]
+    held = client.read(resource["resourceType"], copy.server_id or "")
+    if held is not None and _is_of_another_note(resource, held):
+        parcel.fail(kind, Verdict(State.REJECTED, CHANGED_IN_EHR))
+
+
 def _why_not_replace(parcel: Parcel, kind: str, copy: Copy, held: Found) -> str | None:
     """Why what stands is not ours to replace, as far as its version or the document itself tells."""
     resource = parcel.shipment.resources[kind]
+    if _is_of_another_note(resource, held):
+        return CHANGED_IN_EHR
     if is_newer(held.resource, resource):
         return NEWER_IN_EHR
     if copy.etag and held.etag:
@@ -85,6 +101,13 @@ def _why_not_replace(parcel: Parcel, kind: str, copy: Copy, held: Found) -> str 
     if version_of(resource) is None:
         return VERSION_UNKNOWN
     return None if _is_what_we_left(parcel, held) else CHANGED_IN_EHR
+
+
+def _is_of_another_note(resource: dict[str, Any], held: Found) -> bool:
+    """Whether it has an identifier as our notes have one, and not that of this note."""
+    note = note_identifier_of(resource)
+    theirs = {value for system, value in identifiers(held.resource) if note is not None and system == note[0]}
+    return note is not None and bool(theirs) and note[1] not in theirs
 
 
 def _is_what_we_left(parcel: Parcel, held: Found) -> bool:
@@ -111,6 +134,11 @@ def _prepare_superseding(client: FhirClient, capabilities: Capabilities, parcel:
         return
     if held is None:
         parcel.notes.append(REPLACED_WAS_CHANGED)
+        return
+    if DOCUMENT_REFERENCE in parcel.open and _is_of_another_note(resource, held):
+        # The new document would say that it replaces somebody else's.
+        parcel.fail(DOCUMENT_REFERENCE, Verdict(State.REJECTED, CHANGED_IN_EHR))
+        parcel.stopped = True
         return
     step = superseding(held)
     ours = same_etag(held.etag or "", copy.etag) if copy.etag else _is_what_we_left(parcel, held)

@@ -292,6 +292,7 @@ class Rounds(ABC):
         if held is not None and _same_status(resource, held):
             parcel.finish(step.kind, Copy(held.id, held.etag, codes))
         elif contested:
+            # Somebody else is at it, or was just now: see what is there, then try again.
             parcel.fail(step.kind, Verdict(State.UNKNOWN, "conflict", codes=codes))
         else:
             parcel.fail(step.kind, Verdict(State.REJECTED, _reason(step), codes=codes))

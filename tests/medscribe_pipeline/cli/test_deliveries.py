@@ -151,7 +151,7 @@ def test_ids_on_the_server_are_shown_on_request_only(clinic: Clinic, medscribe: 
         (("--provider", "askara", "--state", "delivered"), {"delivered"}),
         (("--provider", "nabla"), set()),
     ],
-    ids=" ".join,
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "+".join(sorted(value)),
 )
 def test_a_list_is_narrowed_down(
     mixed: dict[str, ledger.Key], medscribe: Callable[..., Ran], flags: tuple[str, ...], chosen: set[str]

@@ -294,7 +294,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _begin(self, body: Any) -> str:
         path = urlsplit(self.path).path.removeprefix("/fhir").strip("/")
         headers = {name.lower(): value for name, value in self.headers.items()}
-        self.server_of.seen.append(Seen(self.command, path, headers, body))
+        self._seen = Seen(self.command, path, headers, body)
+        self.server_of.seen.append(self._seen)
         return path
 
     def _may(self) -> bool:
@@ -304,6 +305,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, status: int, body: Any, headers: Mapping[str, str] | None = None) -> None:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         told = {"Content-Type": "application/fhir+json", "Date": self.date_time_string(), **(headers or {})}
+        self._seen.answered = status
         self.send_response_only(status)
         for name, value in told.items():
             self.send_header(name, value)

@@ -134,9 +134,10 @@ class Fault:
 
 @dataclass
 class Seen:
-    """One request."""
+    """One request, and the status it was answered with; 0 for none."""
 
     method: str
     path: str
     headers: dict[str, str] = field(repr=False)
     body: Any = field(repr=False)
+    answered: int = 0

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from medscribe_pipeline.ehr.client import FhirClient
 from medscribe_pipeline.ehr.ledger import Copy, Key, State
 from medscribe_pipeline.ehr.sending import Shipment, Verdict
@@ -28,13 +30,21 @@ __all__ = [
     "ALL_KINDS",
     "CANARIES",
     "COMPOSITION",
+    "CONDITIONAL",
     "DOCUMENT",
+    "IDEMPOTENCY",
     "PROVENANCE",
+    "SAFE",
     "TRANSCRIPT",
+    "WAYS",
     "Dock",
+    "Sent",
     "abilities",
     "amended",
     "documents",
+    "every_conditional_way",
+    "every_safe_way",
+    "every_way",
     "shipment",
     "shows_nothing",
     "spoken",
@@ -52,6 +62,12 @@ IDEMPOTENCY = "x-amz-fhir-idempotency-key"
 
 # What is in every note, in every error of the server, and in every URL.
 CANARIES = ("Cough", "Testperson", "urn:example:patients", "127.0.0.1")
+
+CONDITIONAL = ("transaction", "batch", "single")
+"""Ways of sending that go by conditions."""
+SAFE = (*CONDITIONAL, "keyed")
+"""Those that may send a create twice."""
+WAYS = (*SAFE, "unconditional")
 
 _HABITS: dict[str, dict[str, Any]] = {
     "transaction": {},
@@ -115,6 +131,11 @@ def shipment(
     return Shipment(key, resources, standing, after.shipment.key.version if after else None)
 
 
+every_way = pytest.mark.parametrize("way", WAYS)
+every_safe_way = pytest.mark.parametrize("way", SAFE)
+every_conditional_way = pytest.mark.parametrize("way", CONDITIONAL)
+
+
 @dataclass(frozen=True)
 class Sent:
     """A shipment and what became of it."""
@@ -155,6 +176,16 @@ class Dock:
     def _sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
 
+    def heed(self, way: str) -> None:
+        """The server is one for which this way of sending is right."""
+        self.server.does.bundles = way in ("transaction", "batch")
+        self.server.does.conditional = way in CONDITIONAL
+        self.server.does.header = IDEMPOTENCY if way == "keyed" else ""
+
+    def versions(self, kind: str = DOCUMENT) -> list[int]:
+        """How many versions there are of each resource of a type."""
+        return [len(each) for (type_, _), each in self.server.store.items() if type_ == kind]
+
     def deliver(self, able: Capabilities, *leaving: Shipment) -> list[Sent]:
         verdicts = open_strategy(able, self.client, self.points.append).deliver(leaving)
         return [Sent(each, verdict) for each, verdict in zip(leaving, verdicts, strict=True)]
@@ -192,9 +223,8 @@ def shows_nothing(sent: Sent) -> None:
     """Nothing of what a verdict keeps or prints is about a patient, or says where the server is."""
     verdict = sent.verdict
     error = verdict.error
-    printed = [verdict.reason, *verdict.codes, repr(verdict), repr(sent.shipment), str(error), repr(error)]
-    while error is not None:
-        printed += [repr(error), str(error.__cause__), str(error.__context__)]
-        error = error.__context__ if isinstance(error.__context__, type(error)) else None
+    behind = (error, error.__cause__, error.__context__) if error is not None else ()
+    printed = [verdict.reason, *verdict.codes, repr(verdict), repr(sent.shipment)]
+    printed += [text for each in behind for text in (str(each), repr(each))]
     for canary in CANARIES:
         assert not any(canary in text for text in printed), canary

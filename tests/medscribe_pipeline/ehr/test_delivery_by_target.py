@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 
-from medscribe_pipeline.ehr import FhirClient
+from medscribe_pipeline.ehr import FhirClient, by_hand
 from medscribe_pipeline.ehr.delivery import Allowance, deliver_day, reconcile_target
 from medscribe_pipeline.ehr.dry_run import preview_day
 from medscribe_pipeline.ehr.ledger import State
+from medscribe_pipeline.ehr.listing import Which
 from medscribe_pipeline.errors import ConfigError, Retriable
 from medscribe_pipeline.notes import Identifier, NoteState, Practitioner
 from medscribe_pipeline.warehouse.tables import deliveries
@@ -374,14 +375,9 @@ def test_all_that_is_in_doubt_can_be_asked_after_at_once(clinic: Clinic, odd: Od
     with clinic.warehouse.begin() as connection:
         connection.execute(sa.update(deliveries).values(state="unknown", reason="timeout"))
 
-    with clinic.warehouse.worker() as worker, clinic.http() as http:
+    with clinic.http() as http:
         counts = reconcile_target(
-            clinic.warehouse,
-            FhirClient(http),
-            clinic.ehr,
-            clock=lambda: clinic.now,
-            worker=worker,
-            sleep=clinic.sleep,
+            clinic.warehouse, FhirClient(http), clinic.ehr, clock=lambda: clinic.now, sleep=clinic.sleep
         )
 
     assert counts == {State.DELIVERED: 1}
@@ -486,3 +482,18 @@ def test_on_a_server_that_takes_no_identifier_a_lost_update_is_found_by_reading(
 
     assert (report.delivered, report.complete) == (1, True)
     assert [each["meta"]["versionId"] for each in odd.newest("DocumentReference")] == ["2"]
+
+
+def test_what_was_given_up_in_doubt_may_be_there(clinic: Clinic, odd: OddEhr, able: Callable[[str], None]) -> None:
+    able(CANNOT_BE_ASKED.replace("hold", "update").replace("read = false", "read = true"))
+    clinic.write(note(1), note(2, patient="q"))
+    odd.faults += [Fault(committed=True, cut=True)] * 2
+    clinic.deliver()
+    given_up = by_hand.discard(clinic.warehouse, Which(targets=("ehr",)), who="alice", clock=lambda: clinic.now)
+    clinic.write(replace(note(1), state=NoteState.RETRACTED, version="c" * 64))
+
+    report = clinic.deliver()
+
+    assert given_up.versions == 2
+    assert (report.held, report.discarded) == ({"retraction_by_hand": 1}, 1)
+    assert requests(odd, "POST") == 2

@@ -200,7 +200,7 @@ def test_a_version_that_waits_takes_the_shape_the_target_wants(any_clinic: Clini
 
         entry = read(connection, key)
     assert (under_way, reshaped, again) == (False, True, False)
-    assert (entry.copies.keys(), entry.done.keys()) == ({KINDS[0], "Provenance"}, {KINDS[0]})
+    assert (set(entry.copies), set(entry.done)) == ({KINDS[0], "Provenance"}, {KINDS[0]})
     assert (entry.state, entry.attempts) == (State.PLANNED, 1)
 
 

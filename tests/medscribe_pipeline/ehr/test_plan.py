@@ -220,3 +220,20 @@ def test_of_two_versions_with_one_sequence_the_later_settled_stands() -> None:
 
     assert newest_delivered([newer, older]) is newer
     assert [each.move for each in decide("ehr", facts("v1", seq=1), [older, newer])] == ["plan_again"]
+
+
+def test_what_stands_is_the_newest_copy_of_each_document_whatever_became_of_its_version() -> None:
+    first = entry("v1", State.DELIVERED, seq=1, kinds=MORE)
+    in_part = entry("v2", State.REJECTED, seq=2, done=KINDS[:1])
+    never = entry("v3", State.HELD, seq=3)
+    own = entry("v4", State.UNKNOWN, seq=4, done=KINDS)
+
+    copies, of_version = standing_copies([own, in_part, first, never], own.key)
+
+    assert {kind: copy.server_id for kind, copy in copies.items()} == {
+        KINDS[0]: f"v2-{KINDS[0]}",
+        KINDS[1]: f"v1-{KINDS[1]}",
+        "Provenance": "v1-Provenance",
+    }
+    assert of_version == "v1"
+    assert standing_copies([own, never], own.key) == ({}, None)

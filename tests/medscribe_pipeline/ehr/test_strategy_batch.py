@@ -141,6 +141,22 @@ def test_an_entry_is_not_put_off_for_ever(dock: Dock) -> None:
     assert dock.server.store == {}
 
 
+def test_a_mark_is_not_put_off_for_ever_either(dock: Dock) -> None:
+    able = abilities("batch", kinds=(DOCUMENT,), amendment="new_document")
+    (first,) = dock.deliver(able, shipment(note(1), able.kinds))
+    dock.server.faults.extend([Fault(), *[Fault(entries={0: EntryFault(429, reset_s=1)})] * 20])
+
+    (sent,) = dock.deliver(able, shipment(amended(note(1)), able.kinds, after=first))
+    dock.server.faults.clear()
+    again = dock.again(able, sent)
+
+    assert sent.verdict.state is State.PLANNED
+    assert sent.verdict.stops
+    assert set(sent.verdict.copies) == {DOCUMENT}
+    assert again.outcome == (State.DELIVERED, "")
+    assert [each["status"] for each in dock.server.newest(DOCUMENT)] == ["superseded", "current"]
+
+
 def test_a_503_that_names_no_wait_may_have_happened(dock: Dock) -> None:
     dock.server.faults.append(Fault(entries={0: EntryFault(503, committed=True)}))
 
@@ -283,6 +299,22 @@ def test_answers_that_changed_places_are_noticed_where_they_can_be(dock: Dock) -
 
     assert outcomes(sent) == [(State.UNKNOWN, "answer_mixed_up")] * 2
     assert [dock.look_up(ABLE, each).verdict.state for each in sent] == [State.DELIVERED] * 2
+
+
+@pytest.mark.parametrize("amendment", ["update", "new_document"])
+@pytest.mark.parametrize("etags", [True, False])
+def test_a_note_never_takes_the_place_of_another_whose_answer_it_got(dock: Dock, etags: bool, amendment: str) -> None:
+    """Two documents of one type that changed places cannot be told apart when they are created."""
+    dock.server.does.etags = etags
+    able = abilities("batch", kinds=(DOCUMENT,), amendment=amendment)
+    dock.server.faults.append(Fault(edit=lambda answer: answer["entry"].reverse()))
+    first = dock.deliver(able, *(shipment(note(number), able.kinds) for number in range(2)))
+    leaving = [shipment(amended(note(number)), able.kinds, after=first[number]) for number in range(2)]
+
+    sent = dock.deliver(able, *leaving)
+
+    assert outcomes(sent) == [(State.REJECTED, "changed_in_ehr")] * 2
+    assert [len(each) for each in dock.server.store.values()] == [1, 1]
 
 
 def test_one_place_is_not_taken_for_two_documents(dock: Dock) -> None:

@@ -17,24 +17,21 @@ from tests.medscribe_pipeline.ehr.shipping import (
     Sent,
     abilities,
     amended,
+    every_way,
     shipment,
     shows_nothing,
     spoken,
 )
 
 if TYPE_CHECKING:
-    from tests.medscribe_pipeline.ehr.odd_ehr import Resource
     from tests.medscribe_pipeline.ehr.shipping import Dock
 
-WAYS = ("transaction", "batch", "single", "keyed", "unconditional")
 V1, V2 = note(1), amended(note(1))
-
-every_way = pytest.mark.parametrize("way", WAYS)
 
 
 def unsent(dock: Dock, way: str, **changes: Any) -> Sent:
     """A version that was never sent."""
-    dock.server.does.bundles = way in ("transaction", "batch")
+    dock.heed(way)
     dock.server.faults.append(Fault(500))
     sent = dock.send(abilities(way, **changes), V1)
     dock.server.faults.clear()
@@ -93,10 +90,21 @@ def test_a_transaction_implies_the_composition_beside_its_document(dock: Dock) -
     """A server may have rewritten the words of a Composition, which has nothing else to tell its version."""
     able = abilities("transaction")
     sent = dock.send(able, V1)
-    dock.server.edit(COMPOSITION, sent.verdict.copies[COMPOSITION].server_id or "", title="Rewritten")
+    dock.server.edit(COMPOSITION, sent.verdict.copies[COMPOSITION].server_id or "", section=[{"title": "Rewritten"}])
 
     assert dock.look_up(able, sent).verdict.state is State.DELIVERED
     assert dock.look_up(abilities("batch"), sent).verdict.state is State.PLANNED
+
+
+def test_a_transaction_that_was_half_done_implies_nothing(dock: Dock) -> None:
+    able = abilities("transaction")
+    first = dock.send(able, V1)
+    (half,) = dock.deliver(able, shipment(V2, (DOCUMENT,), after=first))
+
+    found = dock.look_up(able, Sent(shipment(V2, after=first), half.verdict))
+
+    assert found.verdict.state is State.PLANNED
+    assert set(found.verdict.copies) == {DOCUMENT}
 
 
 @every_way
@@ -212,10 +220,6 @@ def test_what_was_deleted_is_not_there(dock: Dock, way: str) -> None:
 
 
 WORDLESS = ("masterIdentifier",)
-
-
-def changed(resource: Resource, **parts: Any) -> Resource:
-    return {**resource, **parts}
 
 
 @pytest.mark.parametrize(

@@ -232,7 +232,7 @@ def test_a_409_that_is_no_answer_to_the_key_is_a_conflict(keyed: Dock) -> None:
 
 
 def test_an_edit_that_only_the_version_shows_is_not_overwritten(keyed: Dock) -> None:
-    """Without If-Match the version is compared by us: `description` is nothing a note has."""
+    """Without If-Match the version is compared by us, and a note says nothing of confidentiality."""
     first = keyed.send(KEYED, V1)
     keyed.server.edit(COMPOSITION, first.verdict.copies[COMPOSITION].server_id or "", confidentiality="R")
 

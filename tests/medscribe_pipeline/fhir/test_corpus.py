@@ -26,10 +26,18 @@ PARTS = 8
 WORD = re.compile(r"\w+")
 
 
-@pytest.mark.parametrize("part", range(PARTS))
-def test_every_resource_of_the_corpus_keeps_every_rule(part: int) -> None:
-    for case in corpus()[part::PARTS]:
-        for kind, resource in resources(case).items():
+Built = list[tuple[Case, dict[str, dict[str, Any]]]]
+
+
+@pytest.fixture(scope="module", params=range(PARTS), ids="part {}".format)
+def part(request: pytest.FixtureRequest) -> Built:
+    """A part of the corpus and what it is built into; all tests look at it before the next is built."""
+    return [(case, resources(case)) for case in corpus()[request.param :: PARTS]]
+
+
+def test_every_resource_of_the_corpus_keeps_every_rule(part: Built) -> None:
+    for case, built in part:
+        for kind, resource in built.items():
             try:
                 check(resource, case.build.get("release", "R4"))
             except Exception as error:
@@ -70,14 +78,12 @@ def has_markdown(sections: Sequence[NoteSection]) -> bool:
     return any(section.format == "markdown" or has_markdown(section.sections) for section in sections)
 
 
-@pytest.mark.parametrize("part", range(PARTS))
-def test_every_word_of_every_section_is_there_once_and_in_order(part: int) -> None:
+def test_every_word_of_every_section_is_there_once_and_in_order(part: Built) -> None:
     looked_at = 0
-    for case in corpus()[part::PARTS]:
+    for case, built in part:
         # What Markdown's own marks come to is held by the tests of the narrative.
         if has_markdown(case.note.sections):
             continue
-        built = resources(case)
         expected = list(source_words(case.note.sections, case.note.language))
         assert list(composition_words(built["Composition"].get("section", []))) == expected, case.name
         found = text_words(case, built)

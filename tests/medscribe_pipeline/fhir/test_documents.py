@@ -306,7 +306,10 @@ def test_status_follows_the_state(
         ("en-GB", "en-GB", "Progress note", "a clinician."),
         ("de", "de", "Verlaufsnotiz", "Fachperson freigegeben."),
         ("sw", "sw", "Progress note", "a clinician."),
+        ("zh-Hant-TW", "zh-Hant-TW", "Progress note", "a clinician."),
+        ("fil", "fil", "Progress note", "a clinician."),
         ("en_GB", None, "Progress note", "a clinician."),
+        ("French", None, "Progress note", "a clinician."),
         (None, None, "Progress note", "a clinician."),
     ],
 )

@@ -10,10 +10,10 @@ import pytest
 from fhir.resources.R4B.provenance import Provenance
 
 from medscribe_pipeline.errors import MedscribeError
-from medscribe_pipeline.fhir import build_documents, version_identifier
+from medscribe_pipeline.fhir import build_documents, check, version_identifier
 from medscribe_pipeline.fhir.provenance import provenance, recorded_at
 from medscribe_pipeline.fhir.transcript import transcript
-from medscribe_pipeline.notes import Identifier, NoteState, TranscriptTurn, Visit
+from medscribe_pipeline.notes import Identifier, NoteState, Practitioner, TranscriptTurn, Visit
 from tests.fhir_options import options
 
 if TYPE_CHECKING:
@@ -129,6 +129,16 @@ def test_everybody_acts_for_the_custodian(note: ScribeNote) -> None:
     }
     assert [agent["onBehalfOf"] for agent in resource["agent"]] == [expected] * 3
     Provenance.model_validate(resource)
+
+
+def test_nobody_acts_for_themselves(note: ScribeNote) -> None:
+    doctor = Identifier("urn:oid:1.2.3", "1")
+    signed = replace(note, visit=replace(note.visit, practitioner=Practitioner((doctor,))), attested=True)
+
+    resource = provenance(signed, options(custodian=doctor))
+
+    check(resource)
+    assert ["onBehalfOf" in agent for agent in resource["agent"]] == [True, False, True]
 
 
 def test_an_amended_note_revises_the_version_before(note: ScribeNote) -> None:

@@ -125,6 +125,7 @@ DOCUMENT_REFERENCE = [
     ("custodian.reference", "Practitioner/1", "reference-target", "custodian"),
     ("content.0.attachment.contentType", f"{CANARY} text", "code", "content.0.attachment.contentType"),
     ("content.0.attachment.language", "en_US", "code", "content.0.attachment.language"),
+    ("content.0.attachment.language", "French", "code", "content.0.attachment.language"),
     ("content.0.attachment", {"contentType": "text/plain"}, "us-core-6", "content.0.attachment"),
     ("content.0.attachment.data", f"{CANARY}!", "base64", "content.0.attachment.data"),
     ("content.0.attachment.data", 5, "json", "content.0.attachment.data"),

@@ -392,11 +392,12 @@ def test_arbitrary_unicode_passes(text: str) -> None:
         "1.1." * 30 + "\n",
     ],
 )
-def test_a_megabyte_takes_seconds_at_most(unit: str) -> None:
-    text = unit * (1_000_000 // len(unit))
+def test_a_megabyte_would_take_seconds_at_most(unit: str) -> None:
+    """A quarter of one: what takes more than its share of time shows there, too."""
+    text = unit * (250_000 // len(unit))
     began = time.process_time()
     sections = split_sections(text)
-    assert time.process_time() - began < 10
+    assert time.process_time() - began < 10 / 4
     assert "".join(text.translate(MARKS).split()) == "".join(
         "".join(((section.title or "") + section.text).translate(MARKS).split()) for section in depth_first(sections)
     )

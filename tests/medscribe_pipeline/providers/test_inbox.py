@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import os
 from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +33,7 @@ from tests.medscribe_pipeline.providers.pushed import (
     settings_for,
 )
 from tests.medscribe_pipeline.receiver.letterbox import prepare
+from tests.warm import start_warm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -445,9 +445,9 @@ def test_a_process_that_dies_loses_nothing_and_lands_nothing_twice(
     pushed.job()
     pushed.callback()
     home = pushed.settings.home
-    command = [sys.executable, str(SCRIPT), str(home), server.url, point]
+    run = [str(home), server.url, point]
     # Each run gets as far as the point lets it; one event at least is done by each that gets to `processed`.
-    codes = [subprocess.run(command, cwd=home, timeout=60, check=False).returncode for _ in range(3)]
+    codes = [start_warm(run, os.environ, home, script=SCRIPT).wait(60) for _ in range(3)]
     pushed.process()
 
     assert codes[0] == DIED

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +12,11 @@ import pytest
 from medscribe_pipeline.providers.jobs import State
 from tests.medscribe_pipeline.providers.jobs.job_shop import Dictaphone, Shop, count
 from tests.medscribe_pipeline.providers.jobs.work_and_die import DIED
+from tests.warm import start_warm
 
 if TYPE_CHECKING:
     from tests.medscribe_pipeline.providers.scripted_server import Hangup, Reply, ScriptedServer, Seen
+    from tests.warm import WarmProcess
 
 SCRIPT = Path(__file__).with_name("work_and_die.py")
 FATES = [f"{number}/{fate}" for number in range(2) for fate in ("ok", "sync", "note", "fail", "late")]
@@ -24,11 +25,11 @@ KILLED = -9
 POINTS = ["enrolled", *(f"{name} {n}" for name in ("claimed", "asked", "answered", "settled") for n in (1, 5))]
 
 
-def start(shop: Shop, *more: str) -> subprocess.Popen[bytes]:
+def start(shop: Shop, *more: str) -> WarmProcess:
     url = shop.warehouse.engine.url.render_as_string(hide_password=False)
     folder = str(Path(shop.warehouse.engine.url.database or "").parent)
     kind = "repeatable" if shop.work.repeatable_submit else "once"
-    return subprocess.Popen([sys.executable, str(SCRIPT), url, folder, shop.url, kind, *more])
+    return start_warm([url, folder, shop.url, kind, *more], os.environ, Path(folder), script=SCRIPT)
 
 
 def run_until_quiet(shop: Shop) -> None:
@@ -74,7 +75,7 @@ def test_where_repeating_does_no_harm_a_death_leaves_no_trace(shop: Shop, point:
 
 def test_a_run_killed_between_taking_and_answering(shop: Shop, server: ScriptedServer) -> None:
     shop.visit(*FATES)
-    victims: list[subprocess.Popen[bytes]] = []
+    victims: list[WarmProcess] = []
     vendor = shop.vendor
 
     def kill(seen: Seen) -> Reply | Hangup:
