@@ -19,6 +19,7 @@ from medscribe_pipeline.settings import (
     NablaSettings,
     ReceiverSettings,
     Settings,
+    WatchSettings,
 )
 from medscribe_pipeline.warehouse.tables import metadata
 from medscribe_pipeline.warehouse.views import view_metadata
@@ -38,6 +39,7 @@ CLASSES: tuple[type[BaseSettings], ...] = (
     EhrSettings,
     FhirSettings,
     ReceiverSettings,
+    WatchSettings,
 )
 PROVIDERS = ("ASKARA", "AUDIOSCRIBE", "NABLA", "INTRON")
 

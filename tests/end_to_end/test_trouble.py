@@ -67,7 +67,7 @@ MISTAKES: dict[str, tuple[dict[str, str], list[str], list[str]]] = {
     ),
     "no such manifest": (TOKEN, ["visits", "import", "nowhere.csv"], ["does not exist", "nowhere.csv"]),
     "no such note": (TOKEN, ["show", "audioscribe:1"], ["no such note", "note ids"]),
-    "a day that is none": (TOKEN, ["status", "--day", "Monday"], ["--day"]),
+    "a day that is none": (TOKEN, ["status", "--day", "Monday"], ["Not a day", "2026-11-19"]),
 }
 
 
