@@ -2,12 +2,12 @@
 
 import logging
 import time
-from collections.abc import Mapping
 
 import dagster as dg
 from pydantic import Field
 
 from assets.columns import columns_of
+from assets.figures import codes
 from assets.freshness import stale_after
 from assets.sources import source_key
 from medscribe_pipeline.errors import ConfigError
@@ -138,15 +138,15 @@ def _work_metadata(report: WorkReport) -> Metadata:
         "polled": report.polled,
         "fetched": report.fetched,
         "failed": report.failed.total(),
-        "failed_why": _codes(report.failed),
+        "failed_why": codes(report.failed),
         "expired": report.expired,
         "unknown": report.unknown.total(),
-        "trouble": _codes(report.trouble),
-        "refused_visits": _codes(report.refused),
+        "trouble": codes(report.trouble),
+        "refused_visits": codes(report.refused),
         "open": sum(report.states.get(state, 0) for state in OPEN),
         "overdue": report.overdue,
         "oldest_open_s": round(report.oldest_open_s or 0.0, 1),
-        "states": _codes(report.states),
+        "states": codes(report.states),
     }
 
 
@@ -154,15 +154,9 @@ def _inbox_metadata(report: InboxReport) -> Metadata:
     return {
         "dagster/row_count": report.processed.total(),
         "looked_at": report.looked_at,
-        "processed": _codes(report.processed),
-        "refused": _codes(report.refused),
-        "waiting": _codes(report.waiting),
+        "processed": codes(report.processed),
+        "refused": codes(report.refused),
+        "waiting": codes(report.waiting),
         "still_open": report.still_open,
         "days_touched": len(report.days),
     }
-
-
-def _codes(counts: Mapping[str, int]) -> str:
-    """`too_short 3, gone 1`, most frequent first."""
-    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{code} {count}" for code, count in ranked) or "-"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from medscribe_pipeline.ehr.client import FhirClient
-    from medscribe_pipeline.ehr.ledger import Copy, Key
+    from medscribe_pipeline.ehr.ledger import Copy
 
     Resource = dict[str, Any]
 
@@ -48,12 +48,11 @@ _TAG = re.compile(r"<[^>]*>")
 _LITERAL = re.compile(r"(?:^|/)([A-Z][A-Za-z]+/[A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]{1,64})?$")
 
 
-def read_back(client: FhirClient, key: Key, resources: Mapping[str, Resource], copies: Mapping[str, Copy]) -> list[str]:
+def read_back(client: FhirClient, resources: Mapping[str, Resource], copies: Mapping[str, Copy]) -> list[str]:
     """Reads what a server holds of a delivered version, and tells what of it is not as it was sent.
 
     Args:
         client: The server.
-        key: The note version; what was sent is of this version.
         resources: What was sent, by kind.
         copies: The server's copies, by kind; kinds without one are not looked at.
 
@@ -63,7 +62,6 @@ def read_back(client: FhirClient, key: Key, resources: Mapping[str, Resource], c
     Raises:
         Refused, Retriable, ConfigError, ProviderContractError: As `FhirClient.read`.
     """
-    del key  # which version it is, the resources say themselves
     changed: list[str] = []
     for kind, sent in resources.items():
         copy = copies.get(kind)

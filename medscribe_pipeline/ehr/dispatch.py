@@ -172,7 +172,7 @@ class Dispatcher:
         if verdict.state is not State.DELIVERED or not self._server.capabilities.read or not _is_drawn(shipment, share):
             return verdict
         try:
-            changed = read_back(self._server.client, shipment.key, shipment.resources, verdict.copies)
+            changed = read_back(self._server.client, shipment.resources, verdict.copies)
         except MedscribeError:
             # It is delivered, whatever the server makes of our curiosity.
             return verdict

@@ -160,7 +160,7 @@ def _ask(server: Server, question: _Question) -> Verdict:
         # Nothing is left to look for it by.
         return Verdict(State.UNKNOWN, CANNOT_BE_ASKED)
     if question.is_current:
-        return server.strategy.look_up(question.entry.key, question.documents, question.standing)
+        return server.strategy.look_up(question.documents, question.standing)
     return _ask_after_earlier(server, question)
 
 

@@ -127,7 +127,7 @@ class Bench:
         self.keep(specimen, version, verdict.copies)
         if verdict.state is State.UNKNOWN and is_looked_up:
             self.sleep(self.settings.reconcile_after_s)
-            found = strategy.look_up(version.key, version.resources, standing)
+            found = strategy.look_up(version.resources, standing)
             self.keep(specimen, version, found.copies)
             if found.state in (State.DELIVERED, State.REJECTED):
                 verdict = replace(found, codes=tuple(dict.fromkeys((*verdict.codes, *found.codes, "looked_up"))))

@@ -192,7 +192,7 @@ def _not_found(bench: Bench, codes: tuple[str, ...]) -> None:
 def _recognise(bench: Bench) -> None:
     """Asks as the reconciler asks after a delivery with a lost answer."""
     version = documents_of(bench.first)
-    found = open_strategy(bench.capabilities, bench.client, lambda _: None).look_up(version.key, version.resources)
+    found = open_strategy(bench.capabilities, bench.client, lambda _: None).look_up(version.resources)
     if found.state is State.DELIVERED:
         bench.tell("lost_answer_is_found", "ok", "A delivery whose answer is lost would be found again.")
         return

@@ -32,7 +32,7 @@ def read(bench: Bench) -> None:
     paths: list[str] = []
     codes: tuple[str, ...] = ()
     try:
-        paths = read_back(bench.client, version.key, version.resources, bench.copies)
+        paths = read_back(bench.client, version.resources, bench.copies)
         bench.is_readable = not set(paths) & set(version.resources)
     except MedscribeError as error:
         if not forbidden(error):

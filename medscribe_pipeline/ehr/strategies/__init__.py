@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from medscribe_pipeline.ehr.client import FhirClient
-    from medscribe_pipeline.ehr.ledger import Copy, Key
+    from medscribe_pipeline.ehr.ledger import Copy
     from medscribe_pipeline.ehr.sending import Shipment, Verdict
     from medscribe_pipeline.ehr.targets import Capabilities
 
@@ -42,14 +42,11 @@ class Strategy(Protocol):
         """
         ...
 
-    def look_up(
-        self, key: Key, resources: Mapping[str, dict[str, Any]], standing: Mapping[str, Copy] | None = None
-    ) -> Verdict:
+    def look_up(self, resources: Mapping[str, dict[str, Any]], standing: Mapping[str, Copy] | None = None) -> Verdict:
         """Asks the server whether it holds this very version of a note; never raises one of our errors.
 
         Args:
-            key: The note version.
-            resources: Its documents, fitted to the target.
+            resources: The documents of the version, fitted to the target.
             standing: What an earlier version has left there; a target that cannot be searched is asked by these ids.
 
         Returns:

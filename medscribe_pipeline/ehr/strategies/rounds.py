@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from medscribe_pipeline.ehr.client import EntryOutcome, FhirClient, Found
-    from medscribe_pipeline.ehr.ledger import Key
     from medscribe_pipeline.ehr.sending import Shipment
     from medscribe_pipeline.ehr.targets import Capabilities
 
@@ -113,21 +112,17 @@ class Rounds(ABC):
         seconds = time.perf_counter() - started
         return [parcel.verdict(atomic=self.atomic, seconds=seconds) for parcel in parcels]
 
-    def look_up(
-        self, key: Key, resources: Mapping[str, dict[str, Any]], standing: Mapping[str, Copy] | None = None
-    ) -> Verdict:
+    def look_up(self, resources: Mapping[str, dict[str, Any]], standing: Mapping[str, Copy] | None = None) -> Verdict:
         """Asks the server whether it holds this very version of a note; never raises one of our errors.
 
         Args:
-            key: The note version; the resources are of this version.
-            resources: Its documents, fitted to the target.
+            resources: The documents of the version, fitted to the target.
             standing: What an earlier version has left there, see `Shipment`. Without it, what cannot be searched cannot
                 be asked after.
 
         Returns:
             See `looking.look_up`.
         """
-        del key
         return look_up(self._client, self._capabilities, resources, standing or {})
 
     # What is sent

@@ -7,10 +7,11 @@ import json
 import socket
 import threading
 from collections import deque
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tests.loopback import Loopback
 from tests.medscribe_pipeline.ehr.odd_habits import STATEMENT, EntryFault, Fault, Habits, Resource, Seen
 
 if TYPE_CHECKING:
@@ -41,11 +42,8 @@ class OddEhr:
         class Handler(_Handler):
             server_of = ehr
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
-        self.base_url = f"http://127.0.0.1:{self._http.server_address[1]}/fhir"
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
-        self._thread.start()
+        self._server = Loopback(Handler)
+        self.base_url = f"{self._server.url}/fhir"
 
     def reset(self) -> None:
         """As new."""
@@ -60,9 +58,7 @@ class OddEhr:
             self._ids = 0
 
     def close(self) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join(5)
+        self._server.close()
 
     def newest(self, kind: str) -> list[Resource]:
         with self.lock:

@@ -7,9 +7,11 @@ import re
 import threading
 from collections import Counter
 from datetime import datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
+
+from tests.loopback import Loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,16 +53,11 @@ class Registry:
         class Handler(_Handler):
             server_of = registry
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.base_url = f"http://127.0.0.1:{self._server.server_address[1]}/fhir"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-        self._thread.start()
+        self._server = Loopback(Handler)
+        self.base_url = f"{self._server.url}/fhir"
 
     def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(5)
+        self._server.close()
 
     def put(self, kind: str, server_id: str, system: str, value: str, **more: Any) -> None:
         """Somebody, or an encounter, with one identifier."""

@@ -204,9 +204,7 @@ class Dock:
     def look_up(self, able: Capabilities, sent: Sent) -> Sent:
         """Asks after it."""
         leaving = sent.shipment
-        found = open_strategy(able, self.client, self.points.append).look_up(
-            leaving.key, leaving.resources, leaving.standing
-        )
+        found = open_strategy(able, self.client, self.points.append).look_up(leaving.resources, leaving.standing)
         return Sent(leaving, found)
 
     def of_version(self, source: ScribeNote, kind: str = DOCUMENT) -> list[Resource]:

@@ -385,7 +385,7 @@ def test_a_note_is_read_back_as_it_stands_on_the_server(dock: Dock) -> None:
     delivered = dock.send(able, V1)
     leaving = delivered.shipment
 
-    assert read_back(dock.client, leaving.key, leaving.resources, delivered.verdict.copies) == []
+    assert read_back(dock.client, leaving.resources, delivered.verdict.copies) == []
 
 
 def test_what_the_server_lost_is_told_kind_by_kind(dock: Dock) -> None:
@@ -395,7 +395,7 @@ def test_what_the_server_lost_is_told_kind_by_kind(dock: Dock) -> None:
     leaving, copies = delivered.shipment, dict(delivered.verdict.copies)
     del dock.server.store[PROVENANCE, copies[PROVENANCE].server_id or ""]
 
-    told = read_back(dock.client, leaving.key, leaving.resources, copies)
+    told = read_back(dock.client, leaving.resources, copies)
 
     assert told == ["Composition.attester", "DocumentReference.docStatus", "Provenance"]
 
@@ -404,7 +404,7 @@ def test_what_has_no_copy_is_not_read(dock: Dock) -> None:
     leaving = dock.send(abilities("transaction"), V1).shipment
     before = len(dock.server.seen)
 
-    assert read_back(dock.client, leaving.key, leaving.resources, {DOCUMENT: Copy(None, None)}) == []
+    assert read_back(dock.client, leaving.resources, {DOCUMENT: Copy(None, None)}) == []
     assert len(dock.server.seen) == before
 
 
@@ -413,4 +413,4 @@ def test_an_update_in_place_is_read_back_without_a_difference(dock: Dock) -> Non
     delivered = dock.send(able, V2, dock.send(able, V1))
     leaving = delivered.shipment
 
-    assert read_back(dock.client, leaving.key, leaving.resources, delivered.verdict.copies) == []
+    assert read_back(dock.client, leaving.resources, delivered.verdict.copies) == []
