@@ -24,7 +24,7 @@ import re
 import tomllib
 import unicodedata
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,6 +59,9 @@ LONGEST_ACRONYM = 4
 SENTENCE = frozenset(".,;!?…")
 MARKS = "#*_:"
 
+_MAY_BEGIN = frozenset(MARKS + "(0123456789IVX")
+"""What the mark or the enumerator of a heading begins with; any other heading begins with its title."""
+
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _HASHES = re.compile(r"(#{1,6})(?!#)(\s*)")
 _UNDERLINE = re.compile(r"={3,}|-{3,}")
@@ -87,12 +90,14 @@ class Headings:
     Attributes:
         known: Spelling to section key; `None` for headings that stand for no key.
         only_in_soap: Further spellings that count only in a SOAP note.
+        in_soap: `known` and `only_in_soap`, which is what counts in a SOAP note.
         replaced_in_soap: Key to the key it is in a SOAP note.
         lead_ins: Last words of a line that introduces a list and is no heading.
     """
 
     known: Mapping[str, str | None]
     only_in_soap: Mapping[str, str]
+    in_soap: Mapping[str, str | None]
     replaced_in_soap: Mapping[str, str]
     lead_ins: frozenset[str]
 
@@ -127,9 +132,28 @@ def fold(heading: str) -> str:
     >>> fold("Évaluation  Clinique :"), fold("H.P.I."), fold("A&P"), fold("Co-morbidities")
     ('evaluation clinique', 'hpi', 'a and p', 'co morbidities')
     """
+    return _fold(heading) if len(heading) <= MAX_MARKDOWN_TITLE else _fold.__wrapped__(heading)
+
+
+@lru_cache(maxsize=2048)  # The same headings come in note after note; memory stays bounded.
+def _fold(heading: str) -> str:
     heading = heading.casefold().replace("œ", "oe").replace(".", "").replace("&", " and ").replace("+", " and ")
-    decomposed = unicodedata.normalize("NFKD", heading)
-    return " ".join("".join(c if c.isalnum() else " " for c in decomposed if not unicodedata.combining(c)).split())
+    return " ".join(unicodedata.normalize("NFKD", heading).translate(_FOLDED).split())
+
+
+class _Folded(dict[int, str]):
+    """What becomes of a decomposed character, remembered for those that headings are made of."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        folded = "" if unicodedata.combining(character) else character if character.isalnum() else " "
+        if code < _REMEMBERED:
+            self[code] = folded
+        return folded
+
+
+_REMEMBERED = 0x2100  # Latin, Greek, Cyrillic, combining marks, punctuation
+_FOLDED = _Folded()
 
 
 def load_headings(toml: str) -> Headings:
@@ -155,7 +179,8 @@ def load_headings(toml: str) -> Headings:
                 raise _ambiguous(f"{key}.only_in_soap.{index}")
         if table.replaces and (table.replaces not in data.keys or replaced.setdefault(table.replaces, key) != key):
             raise _ambiguous(f"{key}.replaces")
-    return Headings(known, only_in_soap, replaced, frozenset(_folded(data.lead_ins, "lead_ins")))
+    lead_ins = frozenset(_folded(data.lead_ins, "lead_ins"))
+    return Headings(known, only_in_soap, {**known, **only_in_soap}, replaced, lead_ins)
 
 
 def _parse(toml: str) -> _Data:
@@ -218,16 +243,16 @@ def split_sections(text: str) -> tuple[NoteSection, ...]:
     >>> [(s.key, s.title, s.text) for s in split_sections("Motif : toux\\n\\n## Conduite à tenir\\nRepos")]
     [('CHIEF_COMPLAINT', 'Motif', 'toux'), ('PLAN', 'Conduite à tenir', 'Repos')]
     """
-    lines = _LINE_END.split(text)
+    lines = _LINE_END.split(text) if "\r" in text else text.split("\n")
     headings = _shipped()
-    found = list(_find(lines, {**headings.known, **headings.only_in_soap}, headings.lead_ins))
+    found = list(_find(lines, headings.in_soap, headings.lead_ins))
     with_letters = any(heading.folded in headings.only_in_soap for heading in found)
     if with_letters and not (_is_soap(found) and _SOAP_ROUNDS.fullmatch(_roles(found))):
         found = list(_find(lines, headings.known, headings.lead_ins))
     return _assemble(lines, found, headings.replaced_in_soap if _is_soap(found) else {}, format_of(text))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Heading:
     """Lines `start` to `end` (excluded) hold it; `rest` is what follows it on its own line.
 
@@ -244,7 +269,7 @@ class _Heading:
     end: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Line:
     """A stripped line with what its surroundings and marks say about it."""
 
@@ -254,11 +279,11 @@ class _Line:
 
     @property
     def hashes(self) -> re.Match[str] | None:
-        return _HASHES.match(self.text)
+        return _HASHES.match(self.text) if self.text.startswith("#") else None
 
     @property
     def is_underlined(self) -> bool:
-        return _UNDERLINE.fullmatch(self.following) is not None
+        return _is_underline(self.following)
 
     @property
     def rank(self) -> int:
@@ -270,27 +295,48 @@ class _Line:
 
 
 def _find(lines: Sequence[str], spellings: Mapping[str, str | None], lead_ins: frozenset[str]) -> Iterator[_Heading]:
+    stripped = [*map(str.strip, lines), ""]
     index, previous = 0, ""
     while index < len(lines):
-        text = lines[index].strip()
+        text, following = stripped[index], stripped[index + 1]
         end = index + 1
-        # A bullet's star is no emphasis; and what is long and has no early colon cannot be a heading.
-        if text and not _BULLET.match(text) and (len(text) <= MAX_LINE or ":" in text[:MAX_LINE]):
-            line = _Line(text, previous, lines[end].strip() if end < len(lines) else "")
+        if text and _may_be_heading(text, previous, following):
+            line = _Line(text, previous, following)
             heading = _known_heading(line, index, spellings) or _unknown_heading(line, index, lead_ins)
             if heading:
                 yield heading
                 end = heading.end
-                text = lines[end - 1].strip()
+                text = stripped[end - 1]
         index, previous = end, text
+
+
+def _may_be_heading(text: str, previous: str, following: str) -> bool:
+    """Whether a stripped line is worth a look: most are not, by what is seen at once."""
+    if text[0] in _MAY_BEGIN:
+        # A bullet's star is no emphasis; and what is long and has no early colon cannot be a heading.
+        return not _BULLET.match(text) and (len(text) <= MAX_LINE or ":" in text[:MAX_LINE])
+    # From here on no mark and no enumerator is before the title: it begins with the line.
+    if not text[0].isalnum():
+        return False
+    if ":" in text[:MAX_LINE]:
+        return True
+    if len(text) > MAX_TITLE and text[-1] not in MARKS:
+        return False
+    # Below a line of text only capitals or an underline make a heading of words without a mark.
+    return len(text) <= MAX_LINE and (not previous or text.isupper() or _is_underline(following))
+
+
+def _is_underline(text: str) -> bool:
+    return text.startswith(("=", "-")) and _UNDERLINE.fullmatch(text) is not None
 
 
 def _known_heading(line: _Line, index: int, spellings: Mapping[str, str | None]) -> _Heading | None:
     """A heading the data file knows: before the first colon, else the whole line if its shape allows."""
     before, colon, _ = line.text[:MAX_LINE].partition(":")
-    title = _title(before)
-    folded = _spelling(title, spellings) if colon else None
-    rest = ""
+    title, folded, rest = "", None, ""
+    if colon:
+        title = _title(before)
+        folded = _spelling(title, spellings)
     if folded is not None:
         # The emphasis the colon stands in: `**Plan:** rest`, `**Plan: rest**`; in `**Plan**: rest` it is closed.
         mark = "".join(character for character in before[: before.find(title)] if character in "*_")

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 __all__ = ["escaped", "format_of"]
 
 _HEADING = re.compile(r"^#{1,6} +\*{0,2}[^\W\d_]", re.MULTILINE)  # `#1` and `# 5` are numbers
-_STRONG = re.compile(r"\*\*\w[^*\n]*\*\*|(?<!\w)__\w[^_\n]*__(?!\w)")
+# Either begins with a mark itself, not with a look at what is before it: the search leaps from mark to mark.
+_STRONG = re.compile(r"\*\*\w[^*\n]*\*\*|_(?<!\w_)_\w[^_\n]*__(?!\w)")
 _TABLE = re.compile(r"^ *+\|? *+:?-{2,}:? *\|[-:| ]*$", re.MULTILINE)  # the line below its header
 _SURELY_STRONG = 3
 
@@ -47,9 +48,12 @@ def format_of(text: str) -> TextFormat:
     >>> format_of("## Plan\\n**rest**, *fluids*"), format_of("# 1: 5 * 4 * 2\\n- rest\\n1. **fluids**")
     ('markdown', 'text')
     """
-    strong = len(_STRONG.findall(text))
-    signs = (_HEADING.search(text), _TABLE.search(text), strong > 0, strong >= _SURELY_STRONG)
-    return "markdown" if sum(map(bool, signs)) > 1 else "text"
+    strong = len(_STRONG.findall(text)) if "**" in text or "__" in text else 0
+    if strong >= _SURELY_STRONG:
+        return "markdown"
+    heading = "#" in text and _HEADING.search(text)
+    table = "--" in text and "|" in text and _TABLE.search(text)
+    return "markdown" if sum(map(bool, (heading, table, strong))) > 1 else "text"
 
 
 def escaped(line: str, *, begins: bool = True) -> str:

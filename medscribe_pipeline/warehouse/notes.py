@@ -44,22 +44,22 @@ class MappedNote:
 
 def too_long(note: ScribeNote) -> list[str]:
     """Paths in a note that hold more than the tables take; empty if it can be stored. PostgreSQL would refuse it."""
-    visit, of = note.visit, notes.c
+    patient, encounter = note.visit.patient, note.visit.encounter
     texts = {
-        "language": (of.language, note.language),
-        "template": (of.template, note.template),
-        "specialty": (of.specialty, note.specialty),
-        "visit.patient.system": (of.patient_system, visit.patient and visit.patient.system),
-        "visit.patient.value": (of.patient_id, visit.patient and visit.patient.value),
-        "visit.encounter.system": (of.encounter_system, visit.encounter and visit.encounter.system),
-        "visit.encounter.value": (of.encounter_id, visit.encounter and visit.encounter.value),
+        "language": note.language,
+        "template": note.template,
+        "specialty": note.specialty,
+        "visit.patient.system": patient and patient.system,
+        "visit.patient.value": patient and patient.value,
+        "visit.encounter.system": encounter and encounter.system,
+        "visit.encounter.value": encounter and encounter.value,
     }
-    found = [path for path, (column, text) in texts.items() if text and len(text) > _length(column)]
-    longest, level, depth = _length(note_sections.c.key), note.sections, 0
+    found = [path for path, text in texts.items() if text and len(text) > _LONGEST[path]]
+    level, depth = note.sections, 0
     while level and depth <= DEEPEST:
-        if any(len(section.key or "") > longest for section in level):
+        if any(section.key and len(section.key) > _LONGEST_KEY for section in level):
             found.append("sections.key")
-        level = tuple(nested for section in level for nested in section.sections)
+        level = tuple(nested for section in level if section.sections for nested in section.sections)
         depth += 1
     return [*found, "sections.sections"] if level else found
 
@@ -67,6 +67,21 @@ def too_long(note: ScribeNote) -> list[str]:
 def _length(column: sa.Column[Any]) -> int:
     length: int = getattr(column.type, "length", None) or 0
     return length
+
+
+_LONGEST = {
+    path: _length(notes.c[column])
+    for path, column in {
+        "language": "language",
+        "template": "template",
+        "specialty": "specialty",
+        "visit.patient.system": "patient_system",
+        "visit.patient.value": "patient_id",
+        "visit.encounter.system": "encounter_system",
+        "visit.encounter.value": "encounter_id",
+    }.items()
+}
+_LONGEST_KEY = _length(note_sections.c.key)
 
 
 def write_notes(warehouse: Warehouse, connection: sa.Connection, mapped: Sequence[MappedNote], now: datetime) -> None:
@@ -106,23 +121,36 @@ def read_notes(
     """Reads notes back as they were mapped, ordered by id; ids that do not exist are left out."""
     found: list[MappedNote] = []
     for chunk in in_chunks(sorted(note_ids)):
-        sections: dict[str, list[sa.Row[Any]]] = {}
-        for row in connection.execute(
-            sa.select(note_sections)
-            .where(note_sections.c.note_id.in_(chunk))
-            .order_by(note_sections.c.note_id, note_sections.c.ordinal)
-        ):
-            sections.setdefault(row.note_id, []).append(row)
+        sections = _read_sections(connection, chunk)
         turns: dict[str, list[dict[str, Any]]] = {}
         if with_transcripts:
             query = sa.select(transcripts.c.note_id, transcripts.c.turns).where(transcripts.c.note_id.in_(chunk))
             turns = dict(connection.execute(query).all())
+        rows = connection.execute(sa.select(notes).where(notes.c.note_id.in_(chunk)).order_by(notes.c.note_id)).all()
         found.extend(
             MappedNote(
-                _note(row, sections.get(row.note_id, []), turns.get(row.note_id, [])), row.visit_day, row.source_seq
+                _note(row, sections.get(row.note_id, {}), turns.get(row.note_id, [])), row.visit_day, row.source_seq
             )
-            for row in connection.execute(sa.select(notes).where(notes.c.note_id.in_(chunk)).order_by(notes.c.note_id))
+            for row in rows
         )
+    return found
+
+
+_Below = dict[int | None, list[sa.Row[Any, Any, Any, Any, Any, Any, Any]]]
+"""Rows of the sections of one note, in order, by the ordinal of the section they are in; `None`: they are in none."""
+
+
+def _read_sections(connection: sa.Connection, note_ids: Sequence[str]) -> dict[str, _Below]:
+    of = note_sections.c
+    query = (
+        sa.select(of.note_id, of.parent_ordinal, of.ordinal, of.key, of.title, of.text, of.format)
+        .where(of.note_id.in_(note_ids))
+        .order_by(of.note_id, of.ordinal)
+    )
+    found: dict[str, _Below] = {}
+    for row in connection.execute(query).all():
+        note_id, parent, *_ = row
+        found.setdefault(note_id, {}).setdefault(parent, []).append(row)
     return found
 
 
@@ -183,7 +211,7 @@ def _section_rows(note_id: str, sections: Sequence[NoteSection]) -> list[dict[st
     return rows
 
 
-def _note(row: sa.Row[Any], sections: list[sa.Row[Any]], turns: list[dict[str, Any]]) -> ScribeNote:
+def _note(row: sa.Row[Any], sections: _Below, turns: list[dict[str, Any]]) -> ScribeNote:
     visit = Visit(
         patient=_identifier(row.patient_system, row.patient_id),
         practitioner=_practitioner(row.practitioner),
@@ -216,11 +244,10 @@ def _note(row: sa.Row[Any], sections: list[sa.Row[Any]], turns: list[dict[str, A
     )
 
 
-def _nested(rows: list[sa.Row[Any]], parent: int | None) -> tuple[NoteSection, ...]:
+def _nested(sections: _Below, parent: int | None) -> tuple[NoteSection, ...]:
     return tuple(
-        NoteSection(row.key, row.title, row.text, _nested(rows, row.ordinal), row.format)
-        for row in rows
-        if row.parent_ordinal == parent
+        NoteSection(key, title, text, _nested(sections, ordinal) if ordinal in sections else (), text_format)
+        for _, _, ordinal, key, title, text, text_format in sections.get(parent, ())
     )
 
 
