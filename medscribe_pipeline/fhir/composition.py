@@ -60,18 +60,20 @@ def clinical_note() -> dict[str, Any]:
 
 
 def _sections(sections: Sequence[NoteSection], language: str | None, options: BuildOptions) -> list[dict[str, Any]]:
-    mapping = options.mapping
-    return [
-        present(
-            {
-                "title": mapping.section_heading(section.key, section.title, language),
-                "code": mapping.section_coding(section.key, section.title, language, options.base_uri),
-                "text": _narrative(section),
-                "section": _sections(section.sections, language, options),
-            }
-        )
-        for section in filter(has_text, sections)
-    ]
+    return [_section(section, language, options) for section in sections if has_text(section)]
+
+
+def _section(section: NoteSection, language: str | None, options: BuildOptions) -> dict[str, Any]:
+    concept = options.mapping.section_coding(section.key, section.title, language, options.base_uri)
+    return present(
+        {
+            # The heading a reader sees.
+            "title": concept.get("text"),
+            "code": concept,
+            "text": _narrative(section),
+            "section": _sections(section.sections, language, options),
+        }
+    )
 
 
 def _narrative(section: NoteSection) -> dict[str, str] | None:

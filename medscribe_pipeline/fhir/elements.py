@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import uuid
 from datetime import UTC
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -32,6 +33,7 @@ __all__ = [
     "logical",
     "note_date",
     "note_identifier",
+    "own_system",
     "present",
     "status",
     "subject",
@@ -67,7 +69,18 @@ def version_identifier(note_id: uuid.UUID, version: str) -> str:
     >>> version_identifier(uuid.UUID("1ee29d60-7023-5d7f-9569-9f5401b52b10"), "a1")
     'urn:uuid:b9d1b2f8-7303-5b80-a887-65bb27f36b59'
     """
+    return _version(note_id, version)
+
+
+@lru_cache(maxsize=64)  # Every document of a note names its version.
+def _version(note_id: uuid.UUID, version: str) -> str:
     return uuid.uuid5(note_id, version).urn
+
+
+@lru_cache(maxsize=64)  # There are as many as accounts, and all documents name them.
+def own_system(base_uri: str, *parts: str) -> str:
+    """An identifier system of this project: its base and what the system is about, each part quoted."""
+    return "/".join([f"{base_uri.rstrip('/')}/sid", *(quote(part, safe="") for part in parts)])
 
 
 def note_identifier(base_uri: str, provider: str, account: str, note_id: uuid.UUID) -> dict[str, str]:
@@ -76,8 +89,7 @@ def note_identifier(base_uri: str, provider: str, account: str, note_id: uuid.UU
     >>> note_identifier("https://example.org/fhir", "nabla", "a", uuid.UUID(int=1))["system"]
     'https://example.org/fhir/sid/nabla/a/note'
     """
-    system = f"{base_uri.rstrip('/')}/sid/{quote(provider, safe='')}/{quote(account, safe='')}/note"
-    return {"system": system, "value": str(note_id)}
+    return {"system": own_system(base_uri, provider, account, "note"), "value": str(note_id)}
 
 
 def status(note: ScribeNote) -> str:
@@ -153,9 +165,10 @@ def instant(at: datetime | None) -> str | None:
         return None
     if at.tzinfo is None:
         raise ValueError("naive datetime in a note")
-    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return at.astimezone(UTC).isoformat(timespec="seconds").removesuffix("+00:00") + "Z"
 
 
 def present(element: dict[str, Any]) -> dict[str, Any]:
     """The element without what is unknown: FHIR has no null, no empty list and no empty object (ele-1)."""
-    return {name: value for name, value in element.items() if value not in (None, "", [], {})}
+    # Nearly every value is true, and then nothing of what is left out.
+    return {name: value for name, value in element.items() if value or value not in (None, "", [], {})}

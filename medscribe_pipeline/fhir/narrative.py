@@ -33,8 +33,12 @@ Some texts made to be slow cost the parser more than their length."""
 _LINE_ENDS = re.compile("\r\n?|[\x0b\x0c\x1c-\x1f\x85\u2028\u2029]")
 # What XML 1.0 does not allow and no reader can see (https://www.w3.org/TR/xml/#charsets).
 _ILLEGAL = re.compile("[\x00-\x08\x0e-\x1b\ufffe\uffff]")
-# A bullet is a mark, white space and something after it: "-5" and a lone dash are text.
-_BULLET = re.compile(r"\s*[-•]\s+(?=\S)")
+# White space that is not printable to Python and is fine all the same; French has no text without it.
+_FINE = "\t\u00a0\u202f"
+# What would be seen: anything but white space and what is dropped.
+_VISIBLE = re.compile("[^\\s\x00-\x08\x0e-\x1b\ufffe\uffff]")
+_BULLETS = frozenset("-•")
+_LINES = "<br/>\n"
 
 
 def clean_text(text: str) -> str:
@@ -46,8 +50,8 @@ def clean_text(text: str) -> str:
     >>> clean_text("Hb <10\r\nT 38\u00b0\x00")
     'Hb <10\nT 38°'
     """
-    if text.replace("\n", "").isprintable():
-        return text  # as nearly all are, and seen quickly: nothing that is replaced below is printable to Python
+    if _is_clean(text):
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -56,12 +60,24 @@ def clean_text(text: str) -> str:
     return _ILLEGAL.sub("", _LINE_ENDS.sub("\n", text))
 
 
+def _is_clean(text: str) -> bool:
+    """Whether there is surely nothing to clean, as in nearly all texts: nothing that is replaced is printable."""
+    text = text.replace("\n", "")
+    if text.isprintable():
+        return True
+    for fine in _FINE:
+        text = text.replace(fine, "")
+    return text.isprintable()
+
+
 def is_blank(text: str, text_format: TextFormat = "text") -> bool:
     """Whether nothing of a text would be seen: such a narrative is forbidden (txt-2).
 
     Of Markdown that is more than white space: a lone `---` or a link without text shows nothing.
     """
-    return not plain_text(text, text_format)
+    if text_format == "markdown":
+        return not plain_text(text, text_format)
+    return _VISIBLE.search(text) is None
 
 
 def plain_text(text: str, text_format: TextFormat = "text") -> str:
@@ -112,22 +128,23 @@ def _of_plain(text: str) -> str:
 
     def close() -> None:
         if paragraph:
-            blocks.append(f"<p>{_lines(paragraph)}</p>")
+            blocks.append(f"<p>{_LINES.join(paragraph)}</p>")
+            paragraph.clear()
         if items:
-            entries = "\n".join(f"<li>{_lines(item)}</li>" for item in items)
+            entries = "\n".join(f"<li>{_LINES.join(item)}</li>" for item in items)
             blocks.append(f"<ul>\n{entries}\n</ul>")
-        paragraph.clear()
-        items.clear()
+            items.clear()
 
-    for line in text.split("\n"):
+    # Escaped as a whole: that neither adds nor takes lines, white space or bullets.
+    for line in html.escape(text, quote=False).split("\n"):
         words = line.strip()
-        bullet = _BULLET.match(line)
+        # A bullet is a mark, white space and something after it: "-5" and a lone dash are text.
         if not words:
             close()
-        elif bullet:
+        elif words[0] in _BULLETS and words[1:2].isspace():
             if paragraph:
                 close()
-            items.append([line[bullet.end() :].rstrip()])
+            items.append([words[1:].lstrip()])
         elif items and line[0].isspace():
             items[-1].append(words)
         else:
@@ -136,7 +153,3 @@ def _of_plain(text: str) -> str:
             paragraph.append(words)
     close()
     return "\n".join(blocks)
-
-
-def _lines(lines: list[str]) -> str:
-    return "<br/>\n".join(html.escape(line, quote=False) for line in lines)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import uuid
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from medscribe_pipeline.fhir.devices import artificial_intelligence, assembler_device
 from medscribe_pipeline.fhir.elements import (
@@ -23,6 +22,7 @@ from medscribe_pipeline.fhir.elements import (
     instant,
     note_date,
     note_identifier,
+    own_system,
     present,
     version_identifier,
 )
@@ -111,9 +111,9 @@ def _agent(kind: str, who: dict[str, Any]) -> dict[str, Any]:
 
 def _entities(note: ScribeNote, options: BuildOptions) -> list[dict[str, Any]]:
     """What this version was made from: the provider's record, what was said, the version it changes."""
-    own = f"{options.base_uri.rstrip('/')}/sid/{quote(note.provider, safe='')}/{quote(note.account, safe='')}"
     product = PRODUCTS.get(note.provider, note.provider)
-    record = identifier(Identifier(f"{own}/record/{quote(note.stream, safe='')}", note.source_id))
+    system = own_system(options.base_uri, note.provider, note.account, "record", note.stream)
+    record = identifier(Identifier(system, note.source_id))
     listed = [("derivation", {"identifier": record, "display": f"{product}: record"})] if record else []
     if options.transcripts and any(not is_blank(turn.text) for turn in note.transcript):
         spoken = transcript_identifier(options.base_uri, note.provider, note.account, note.note_id)

@@ -38,6 +38,8 @@ DATA = tuple(
     for name in ("sections.toml", "documents.toml", "titles.toml")
 )
 
+_PROFILES = frozenset(Codes.model_fields)
+
 CODE_VERSION = 3
 """Raise it when the code of this room builds other documents from the same note and the same data."""
 
@@ -48,7 +50,11 @@ def one_line(text: str | None) -> str | None:
     >>> one_line(" Motif\r\n de consultation ")
     'Motif de consultation'
     """
-    return " ".join(clean_text(text or "").split()) or None
+    if not text:
+        return None
+    if text.isprintable() and text[0] != " " and text[-1] != " " and "  " not in text:
+        return text  # as nearly all are: no other white space is printable
+    return " ".join(clean_text(text).split()) or None
 
 
 def section_system(base_uri: str) -> str:
@@ -72,18 +78,21 @@ class Mapping:
     rows: Rows
     version: str
 
+    def __hash__(self) -> int:
+        """Rows cannot be hashed; what they say has a version."""
+        return hash(self.version)
+
     def known_keys(self) -> frozenset[str]:
         """Every section key the mapping has a row for."""
         return frozenset(self.rows.sections)
 
     def is_known(self, key: str | None) -> bool:
         """Whether the mapping has a row for a section key, in any case."""
-        return self._section_key(key) in self.rows.sections
+        return _section_key(key) in self.rows.sections
 
     def default_title(self, key: str | None, language: str | None) -> str | None:
         """Heading of a section the provider gave none, or `None` for a key the mapping does not know."""
-        section = self.rows.sections.get(self._section_key(key))
-        return in_language(section.title, language) if section else None
+        return _default_title(self, key, language)
 
     def section_heading(self, key: str | None, title: str | None, language: str | None) -> str | None:
         """The heading a reader sees: the provider's own, else ours for the key, else the key itself."""
@@ -105,18 +114,9 @@ class Mapping:
         >>> default_mapping().section_coding("PLAN", "Suites", "fr", "https://example.org/fhir")["coding"][0]
         {'system': 'http://loinc.org', 'code': '18776-5'}
         """
-        known = self._section_key(key)
-        section = self.rows.sections.get(known)
-        code = known if section else one_line(key)
-        codings: list[dict[str, Any]] = []
-        if section and section.loinc:
-            codings.append({"system": LOINC, "code": section.loinc})
-            if section.display and section.loinc_version:
-                codings[0].update(version=section.loinc_version, display=section.display)
-        if code:
-            codings.append({"system": section_system(base_uri), "code": code})
+        codings = [dict(coding) for coding in _codings(self, key, base_uri)]
         concept: dict[str, Any] = {"coding": codings} if codings else {}
-        if heading := self.section_heading(code, title, language):
+        if heading := self.section_heading(key, title, language):
             concept["text"] = heading
         return concept
 
@@ -136,9 +136,9 @@ class Mapping:
         Raises:
             ConfigError: There is no such profile.
         """
-        if profile not in Codes.model_fields:
+        if profile not in _PROFILES:
             raise ConfigError("The FHIR profile must be us, fr or international.", code="fhir_profile")
-        row = self._document(template, kind, provider, specialty)
+        row = _document(self, template, kind, provider, specialty)
         return {
             "coding": [{"system": LOINC, "code": row.loinc.of(profile)}],
             "text": in_language(row.title, "fr" if profile == "fr" else "en"),
@@ -148,7 +148,7 @@ class Mapping:
         self, template: str | None, kind: str, provider: str, language: str | None, specialty: str | None = None
     ) -> str:
         """Title of a document the provider gave none, in the language of the note."""
-        return in_language(self._document(template, kind, provider, specialty).title, language)
+        return in_language(_document(self, template, kind, provider, specialty).title, language)
 
     def practice_setting(
         self, template: str | None, specialty: str | None, language: str | None = None
@@ -162,20 +162,51 @@ class Mapping:
         {'coding': [{'system': 'http://snomed.info/sct', 'code': '394579002'}], 'text': 'Cardiology'}
         """
         said = one_line(specialty)
-        row = self.rows.specialties.get(normal(said)) if said else self._implied(template)
+        row = self.rows.specialties.get(normal(said)) if said else _implied(self, template)
         if row is None:
             return {"text": said} if said else None
         return {"coding": [{"system": row.system, "code": row.code}], "text": in_language(row.title, language)}
 
-    def _section_key(self, key: str | None) -> str:
-        return (one_line(key) or "").upper()
 
-    def _implied(self, template: str | None) -> Specialty | None:
-        name = (template or "").upper()
-        return next((row for row in self.rows.specialties.values() if name in row.templates), None)
+# Notes are of few kinds, with few keys: what was looked up for one is there for the next, and memory stays bounded.
 
-    def _document(self, template: str | None, kind: str, provider: str, specialty: str | None) -> Document:
-        return next(row for row in self.rows.documents if row.matches(template, kind, provider, specialty))
+
+@lru_cache(maxsize=1024)
+def _section_key(key: str | None) -> str:
+    return (one_line(key) or "").upper()
+
+
+@lru_cache(maxsize=1024)
+def _default_title(mapping: Mapping, key: str | None, language: str | None) -> str | None:
+    section = mapping.rows.sections.get(_section_key(key))
+    return in_language(section.title, language) if section else None
+
+
+@lru_cache(maxsize=1024)
+def _codings(mapping: Mapping, key: str | None, base_uri: str) -> tuple[dict[str, str], ...]:
+    """The codings of a section; whoever uses them takes copies."""
+    known = _section_key(key)
+    section = mapping.rows.sections.get(known)
+    code = known if section else one_line(key)
+    codings: list[dict[str, str]] = []
+    if section and section.loinc:
+        codings.append({"system": LOINC, "code": section.loinc})
+        if section.display and section.loinc_version:
+            codings[0].update(version=section.loinc_version, display=section.display)
+    if code:
+        codings.append({"system": section_system(base_uri), "code": code})
+    return tuple(codings)
+
+
+@lru_cache(maxsize=1024)
+def _implied(mapping: Mapping, template: str | None) -> Specialty | None:
+    name = (template or "").upper()
+    return next((row for row in mapping.rows.specialties.values() if name in row.templates), None)
+
+
+@lru_cache(maxsize=1024)
+def _document(mapping: Mapping, template: str | None, kind: str, provider: str, specialty: str | None) -> Document:
+    return next(row for row in mapping.rows.documents if row.matches(template, kind, provider, specialty))
 
 
 @cache

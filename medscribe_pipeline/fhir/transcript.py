@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import uuid
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from medscribe_pipeline.fhir.document_reference import attachment, content, context
 from medscribe_pipeline.fhir.elements import (
@@ -22,6 +21,7 @@ from medscribe_pipeline.fhir.elements import (
     language_tag,
     note_date,
     note_identifier,
+    own_system,
     present,
     subject,
     version_identifier,
@@ -114,7 +114,7 @@ def transcript_identifier(base_uri: str, provider: str, account: str, note_id: u
     >>> transcript_identifier("https://example.org/fhir", "nabla", "a", uuid.UUID(int=1))["system"]
     'https://example.org/fhir/sid/nabla/a/transcript'
     """
-    system = f"{base_uri.rstrip('/')}/sid/{quote(provider, safe='')}/{quote(account, safe='')}/transcript"
+    system = own_system(base_uri, provider, account, "transcript")
     return {"system": system, "value": str(_transcript_id(note_id))}
 
 
