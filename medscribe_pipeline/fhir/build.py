@@ -13,7 +13,7 @@ from medscribe_pipeline.errors import MedscribeError, place_of
 from medscribe_pipeline.fhir.documents import build_documents
 from medscribe_pipeline.fhir.options import BuildOptions
 from medscribe_pipeline.fhir.renderings import missing_forms
-from medscribe_pipeline.fhir.rules import check
+from medscribe_pipeline.fhir.shapes import check
 from medscribe_pipeline.notes import NoteState
 from medscribe_pipeline.warehouse.notes import MappedNote, read_notes
 from medscribe_pipeline.warehouse.quarantine import (
@@ -163,7 +163,7 @@ def _build_batch(
         try:
             resources = build_documents(item.note, options).resources()
             for resource in resources.values():
-                check(resource, options.release)
+                check(resource, options.release, options.check)
         except MedscribeError as error:
             problems.append(_problem(warehouse, item, error.code, error.field_paths, now, run_id))
             continue

@@ -32,6 +32,7 @@ class BuildOptions:
         custodian: The organisation that keeps the documents.
         custodian_name: Its name.
         assembler_version: Version of this pipeline, named in Provenance.
+        check: How what has been built is checked, see `shapes`. Part of no version: it changes no document.
     """
 
     base_uri: str
@@ -43,6 +44,7 @@ class BuildOptions:
     custodian: Identifier | None = None
     custodian_name: str | None = None
     assembler_version: str = __version__
+    check: Literal["shape", "strict"] = "shape"
 
     @classmethod
     def of(cls, settings: FhirSettings) -> BuildOptions:
@@ -64,6 +66,7 @@ class BuildOptions:
             transcripts=settings.transcripts,
             custodian=custodian,
             custodian_name=settings.custodian_name,
+            check=settings.check,
         )
 
     @property

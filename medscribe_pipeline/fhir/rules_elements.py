@@ -1,7 +1,7 @@
 """R4 and R5 rules of data types and backbone elements that `fhir.resources` does not check.
 
-Each rule looks at one element, of the type it is listed for in `ELEMENT_RULES`, and yields what is broken: the rule
-key and the path below the element. Keys are those of the definitions where these have one.
+Each rule looks at one element, of the type it is listed for in `ELEMENT_RULES`, and returns what is broken: rule keys
+and the paths below the element. Keys are those of the definitions where these have one.
 
 Narratives are held to less than FHIR allows: the elements every known server takes, and no attributes.
 """
@@ -19,13 +19,13 @@ from medscribe_pipeline.fhir.narrative import XHTML
 from medscribe_pipeline.fhir.rules_primitives import absolute, decoded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Sequence
 
     Node = dict[str, Any]
-    Broken = Iterator[tuple[str, str]]
+    Broken = Sequence[tuple[str, str]]
     ElementRule = Callable[[Node], Broken]
 
-__all__ = ["ELEMENT_RULES", "narrative_rule", "reference_kind"]
+__all__ = ["ELEMENT_RULES", "narrative_rule", "parsed_narrative_rule", "reference_kind"]
 
 _NARRATIVE_ELEMENTS = frozenset(
     f"{{{XHTML}}}{name}"
@@ -37,10 +37,17 @@ _NARRATIVE_ELEMENTS = frozenset(
 )
 _DIV = f"{{{XHTML}}}div"
 
+# Nearly all narratives are paragraphs and flat lists of text, beginning with something visible. To see that takes no
+# parser: text is what is legal in XML and no markup, line breaks among it. All others are parsed.
+_WORDS = r"(?:[^<>&\x00-\x08\x0b-\x1f\ud800-\udfff\ufffe\uffff]++|<br/>|&(?:amp|lt|gt);)++"
+_BLOCK = rf"(?:<p>{_WORDS}</p>|<ul>\n?(?:<li>{_WORDS}</li>\n?)++</ul>)\n?"
+_PLAIN = re.compile(rf'<div xmlns="{re.escape(XHTML)}">(?=<p>[^<\s]|<ul>\n?<li>[^<\s])(?:{_BLOCK})++</div>')
+
 _URI_SYSTEM = "urn:ietf:rfc:3986"
 _LITERAL = re.compile(
     r"(?:https?://\S+/)?(?P<type>[A-Z][A-Za-z]+)(?:/[A-Za-z0-9\-.]{1,64}(?:/_history/[A-Za-z0-9\-.]{1,64})?|\?\S+)"
 )
+_REFERENCE_NAMES = frozenset({"reference", "identifier", "display", "extension", "_reference", "_display"})
 _ELSEWHERE = re.compile(r"#|#[A-Za-z0-9\-.]{1,64}|urn:(uuid|oid):\S+")
 
 
@@ -51,9 +58,16 @@ def narrative_rule(div: object) -> str | None:
     >>> narrative_rule("<div>no namespace</div>")
     'txt-1'
     """
+    if not isinstance(div, str):
+        return "txt-1"
+    return None if _PLAIN.fullmatch(div) else parsed_narrative_rule(div)
+
+
+def parsed_narrative_rule(div: str) -> str | None:
+    """The same as `narrative_rule` says, of any text and always by an XML parser."""
     # Comments, processing instructions, CDATA and document types have no place in a note; without the last
     # there are no entities to expand either, so the parser below is safe on any input.
-    if not isinstance(div, str) or "<!" in div or "<?" in div:
+    if "<!" in div or "<?" in div:
         return "txt-1"
     try:
         root = ET.fromstring(div)  # noqa: S314  no document type gets this far, see above
@@ -78,39 +92,39 @@ def reference_kind(literal: object) -> str | None:
 
 def _narrative(node: Node) -> Broken:
     rule = narrative_rule(node["div"]) if "div" in node else None
-    if rule:
-        yield rule, "div"
+    return ((rule, "div"),) if rule else ()
 
 
 def _attachment(node: Node) -> Broken:
     data = node.get("data")
     if not isinstance(data, str):
-        return
-    if "contentType" not in node:
-        yield "att-1", ""
+        return ()
+    broken = [] if "contentType" in node else [("att-1", "")]
     content = decoded(data)
     if content is None:
-        yield "base64", "data"
-        return
+        return (*broken, ("base64", "data"))
     size = str(node.get("size", len(content)))  # R5 writes it as text
     if size.isdecimal() and size != str(len(content)):
-        yield "attachment-size", "size"
+        broken.append(("attachment-size", "size"))
     digest = base64.b64encode(hashlib.sha1(content, usedforsecurity=False).digest()).decode()
     if node.get("hash", digest) != digest:
-        yield "attachment-hash", "hash"
+        broken.append(("attachment-hash", "hash"))
+    return broken
 
 
 def _document_content(node: Node) -> Broken:
     attachment = node.get("attachment")
     # US Core asks for it, and a document without content is never meant by anybody else either.
     if isinstance(attachment, dict) and attachment and not attachment.keys() & {"data", "url"}:
-        yield "us-core-6", "attachment"
+        return (("us-core-6", "attachment"),)
+    return ()
 
 
 def _period(node: Node) -> Broken:
     start, end = node.get("start"), node.get("end")
     if isinstance(start, str) and isinstance(end, str) and _after(start, end):
-        yield "per-1", ""
+        return (("per-1", ""),)
+    return ()
 
 
 def _after(start: str, end: str) -> bool:
@@ -125,52 +139,48 @@ def _after(start: str, end: str) -> bool:
 
 
 def _reference(node: Node) -> Broken:
-    if not node.keys() & {"reference", "identifier", "display", "extension", "_reference", "_display"}:
-        yield "ref-2", ""  # R4 says it in words; the key is the one R5 gave it
+    # R4 says the first in words; the key is the one R5 gave it.
+    empty = () if node.keys() & _REFERENCE_NAMES else (("ref-2", ""),)
     literal = node.get("reference")
     if isinstance(literal, str) and not _LITERAL.fullmatch(literal) and not _ELSEWHERE.fullmatch(literal):
-        yield "reference-format", "reference"
+        return (*empty, ("reference-format", "reference"))
+    return empty
 
 
 def _identifier(node: Node) -> Broken:
     if node.get("system") == _URI_SYSTEM and "value" in node and absolute(node["value"]):
-        yield "identifier-uri", "value"
+        return (("identifier-uri", "value"),)
+    return ()
 
 
 def _extension(node: Node) -> Broken:
     values = [name for name in node if name.lstrip("_").startswith("value")]
-    if bool(values) == ("extension" in node):
-        yield "ext-1", ""
+    return (("ext-1", ""),) if bool(values) == ("extension" in node) else ()
 
 
 def _contact_point(node: Node) -> Broken:
-    if "value" in node and "system" not in node:
-        yield "cpt-2", ""
+    return (("cpt-2", ""),) if "value" in node and "system" not in node else ()
 
 
 def _quantity(node: Node) -> Broken:
-    if "code" in node and "system" not in node:
-        yield "qty-3", ""
+    return (("qty-3", ""),) if "code" in node and "system" not in node else ()
 
 
 def _section(node: Node) -> Broken:
-    if not node.keys() & {"text", "entry", "section"}:
-        yield "cmp-1", ""
-    if "emptyReason" in node and "entry" in node:
-        yield "cmp-2", ""
+    broken = () if "text" in node or "entry" in node or "section" in node else (("cmp-1", ""),)
+    return (*broken, ("cmp-2", "")) if "emptyReason" in node and "entry" in node else broken
 
 
 def _agent(node: Node) -> Broken:
     who, other = node.get("who"), node.get("onBehalfOf")
     if not isinstance(who, dict) or not isinstance(other, dict):
-        return
-    if any(name in who and who[name] == other.get(name) for name in ("reference", "identifier")):
-        yield "prov-1", ""
+        return ()
+    same = any(name in who and who[name] == other.get(name) for name in ("reference", "identifier"))
+    return (("prov-1", ""),) if same else ()
 
 
 def _patient_contact(node: Node) -> Broken:
-    if not node.keys() & {"name", "telecom", "address", "organization"}:
-        yield "pat-1", ""
+    return () if node.keys() & {"name", "telecom", "address", "organization"} else (("pat-1", ""),)
 
 
 ELEMENT_RULES: dict[str, tuple[ElementRule, ...]] = {

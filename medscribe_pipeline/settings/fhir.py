@@ -14,7 +14,10 @@ __all__ = ["FhirSettings"]
 
 
 class FhirSettings(BaseSettings):
-    """How notes become FHIR resources. A change builds the documents of all days again, from what has landed."""
+    """How notes become FHIR resources. A change builds the documents of all days again, from what has landed.
+
+    But for `check`, which changes nothing about them.
+    """
 
     model_config = model_config_for(f"{PREFIX}FHIR_")
 
@@ -44,6 +47,11 @@ class FhirSettings(BaseSettings):
     )
     custodian_id: str | None = Field(None, min_length=1, description="Identifier of that organisation.")
     custodian_name: str | None = Field(None, min_length=1, description="Name of that organisation, shown to people.")
+    check: Literal["shape", "strict"] = Field(
+        "shape",
+        description="How each resource is checked: `strict` looks at all of it each time, `shape` comes to the same "
+        "verdicts in less time, see docs/mapping.md. It changes no document.",
+    )
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

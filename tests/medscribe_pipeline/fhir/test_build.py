@@ -80,7 +80,7 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Words that no document may hold: the rules as they would be for a note that breaks one."""
     words: set[str] = set()
 
-    def strict(resource: dict[str, Any], release: Literal["R4", "R5"]) -> None:
+    def strict(resource: dict[str, Any], release: Literal["R4", "R5"], _how: str) -> None:
         if any(word in str(resource) for word in words):
             raise MedscribeError("A rule is broken", code="fhir_rules", field_paths=("Composition.section:cmp-1",))
         check(resource, release)
