@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from datetime import date
 
 import dagster as dg
 
@@ -12,12 +13,12 @@ from assets.partitions import backfill_policy, days_of, visit_days
 from assets.sources import source_keys
 from assets.work import work_keys
 from medscribe_pipeline.fhir import BuildOptions
-from medscribe_pipeline.fhir.build import DocumentsReport, build_day, mapping_version
+from medscribe_pipeline.fhir.build import DocumentsReport, build_days, mapping_version
 from medscribe_pipeline.fhir.coverage import Coverage, read_coverage
 from medscribe_pipeline.fhir.synthetic import synthetic_markdown
 from medscribe_pipeline.notes import NoteState
 from medscribe_pipeline.pipeline import finish_day
-from medscribe_pipeline.providers.build import NotesReport, build_notes, mapping_fingerprint
+from medscribe_pipeline.providers.build import NotesReport, build_notes_of, mapping_fingerprint
 from medscribe_pipeline.settings import Settings
 from medscribe_pipeline.warehouse import tables
 from medscribe_pipeline.warehouse.quarantine_budget import QuarantineBudget
@@ -68,13 +69,19 @@ def _notes_asset(settings: Settings) -> dg.AssetsDefinition:
     def scribe_notes(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
         with failures_told():
             budget = QuarantineBudget.of(warehouse.settings)
-            for day in days_of(context):
-                progress.info("notes of %s", day)
-                report = build_notes(
-                    warehouse.warehouse, warehouse.settings, day, clock=warehouse.now, run_id=context.run.run_id
-                )
+
+            def done(day: date, report: NotesReport) -> None:
                 budget.spend(records=report.looked_at, quarantined=report.newly_quarantined)
                 context.add_asset_metadata(_notes_metadata(report), partition_key=day.isoformat())
+
+            build_notes_of(
+                warehouse.warehouse,
+                warehouse.settings,
+                _shown("notes of %s", days_of(context)),
+                clock=warehouse.now,
+                run_id=context.run.run_id,
+                done=done,
+            )
             budget.check()
         return dg.MaterializeResult()
 
@@ -111,11 +118,8 @@ def _documents_asset(settings: Settings) -> dg.AssetsDefinition:
     ) -> Iterator[dg.MaterializeResult[None]]:
         with failures_told():
             budget = QuarantineBudget.of(warehouse.settings)
-            for day in days_of(context):
-                progress.info("FHIR documents of %s", day)
-                report = build_day(
-                    warehouse.warehouse, warehouse.settings, day, clock=warehouse.now, run_id=context.run.run_id
-                )
+
+            def done(day: date, report: DocumentsReport) -> None:
                 fresh = report.newly_quarantined
                 budget.spend(records=report.built + fresh, quarantined=fresh)
                 if not warehouse.settings.targets:
@@ -131,11 +135,27 @@ def _documents_asset(settings: Settings) -> dg.AssetsDefinition:
                 context.add_asset_metadata(
                     _coverage_metadata(covered), asset_key=COMPOSITIONS, partition_key=day.isoformat()
                 )
+
+            build_days(
+                warehouse.warehouse,
+                warehouse.settings,
+                _shown("FHIR documents of %s", days_of(context)),
+                clock=warehouse.now,
+                run_id=context.run.run_id,
+                done=done,
+            )
             budget.check()
         yield dg.MaterializeResult(asset_key=COMPOSITIONS)
         yield dg.MaterializeResult(asset_key=DOCUMENT_REFERENCES)
 
     return fhir_documents
+
+
+def _shown(words: str, days: list[date]) -> Iterator[date]:
+    """The days, each shown to whoever watches when it is taken."""
+    for day in days:
+        progress.info(words, day)
+        yield day
 
 
 def _notes_metadata(report: NotesReport) -> Metadata:

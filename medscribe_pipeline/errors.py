@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -73,6 +73,10 @@ class MedscribeError(Exception):
         self.field_paths = tuple(field_paths)
         self.context = dict(context or {})
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as it is: other processes hand on what went wrong, and some of its kinds take more than a message."""
+        return _as_it_was, (type(self), self.args, self.__dict__)
+
     def __str__(self) -> str:
         """The message with its code and safe context, for a terminal or a log line."""
         facts = [f"code={self.code}"]
@@ -82,6 +86,12 @@ class MedscribeError(Exception):
             facts.append(f"fields={','.join(self.field_paths)}")
         facts.extend(f"{key}={value}" for key, value in self.context.items())
         return f"{self.message} ({' '.join(facts)})"
+
+
+def _as_it_was(kind: type[MedscribeError], args: tuple[Any, ...], facts: Mapping[str, Any]) -> MedscribeError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(facts)
+    return error
 
 
 class ConfigError(MedscribeError):

@@ -15,6 +15,7 @@ from medscribe_pipeline.fhir.options import BuildOptions
 from medscribe_pipeline.fhir.renderings import missing_forms
 from medscribe_pipeline.fhir.shapes import check
 from medscribe_pipeline.notes import NoteState
+from medscribe_pipeline.processes import Batch, batches_of, differs, share
 from medscribe_pipeline.warehouse.notes import MappedNote, read_notes
 from medscribe_pipeline.warehouse.quarantine import (
     concerns_us,
@@ -24,19 +25,22 @@ from medscribe_pipeline.warehouse.quarantine import (
 )
 from medscribe_pipeline.warehouse.store import in_chunks
 from medscribe_pipeline.warehouse.tables import fhir_documents, notes, quarantine
-from medscribe_pipeline.watching import telemetry, working
+from medscribe_pipeline.watching import bound, telemetry, working
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import date, datetime
 
     from medscribe_pipeline.notes import ScribeNote
     from medscribe_pipeline.settings import Settings
     from medscribe_pipeline.warehouse.store import Warehouse
 
-__all__ = ["DocumentsReport", "build_day", "count_due", "mapping_version"]
+__all__ = ["DocumentsReport", "build_batch", "build_day", "build_days", "count_due", "mapping_version"]
 
 BATCH = 200
+WORTH_SHARING = 1_500
+"""So many due notes take longer than it takes to start a helper, which is most of a second of a core."""
+
 STAGE = "fhir"
 UNEXPECTED = "unexpected"
 
@@ -64,6 +68,14 @@ class DocumentsReport:
     left_out: Counter[str] = field(default_factory=Counter)
     quarantined: Counter[str] = field(default_factory=Counter)
 
+    def add(self, part: DocumentsReport) -> None:
+        """Sums up what became of a part of the day's notes."""
+        self.built += part.built
+        self.newly_quarantined += part.newly_quarantined
+        self.removed += part.removed
+        self.without.update(part.without)
+        self.left_out.update(part.left_out)
+
 
 def mapping_version(settings: Settings) -> str:
     """Version of the mapping, recorded with each document: code tables and the settings that shape a resource."""
@@ -78,21 +90,57 @@ def build_day(
     clock: Callable[[], datetime],
     run_id: str | None = None,
 ) -> DocumentsReport:
-    """Builds, checks and stores the documents of every note of the day that has none of its version yet.
+    """As `build_days`, for one day; returns its report."""
+    reports: dict[date, DocumentsReport] = {}
+    with bound(day=day):
+        build_days(warehouse, settings, [day], clock=clock, run_id=run_id, done=reports.__setitem__)
+    return reports[day]
+
+
+def build_days(
+    warehouse: Warehouse,
+    settings: Settings,
+    days: Iterable[date],
+    *,
+    clock: Callable[[], datetime],
+    run_id: str | None = None,
+    done: Callable[[date, DocumentsReport], object],
+) -> None:
+    """Builds, checks and stores the documents of every note of those days that has none of its version yet.
 
     All documents of a note are written in one transaction, and those of kinds it has no more are removed in it. A
-    note whose documents break a rule of FHIR goes to quarantine with rule keys and paths; the others go on.
+    note whose documents break a rule of FHIR goes to quarantine with rule keys and paths; the others go on. A note
+    that changes or is forgotten while it is being built is left as it is.
+
+    Args:
+        warehouse: The warehouse.
+        settings: The settings; as many processes as they allow share the work.
+        days: The visit days; the next is taken when there is nothing left to give out of the last.
+        clock: Gives the current time, aware UTC.
+        run_id: The run this is part of.
+        done: Called with each day, in order, once nothing of it is left to do.
     """
-    options = BuildOptions.of(settings.fhir)
-    report = DocumentsReport()
-    with working("medscribe.build.documents", run=run_id, day=day):
-        for chunk in in_chunks(_due(warehouse, day, options.version), BATCH):
-            _build_batch(warehouse, options, chunk, clock(), run_id, report)
+    version = mapping_version(settings)
+    reports: dict[date, DocumentsReport] = {}
+
+    def batches() -> Iterator[Batch]:
+        for day in days:
+            yield from batches_of(day, _due(warehouse, day, version), BATCH, version=version, run_id=run_id)
+
+    def built(batch: Batch, part: DocumentsReport) -> None:
+        day = batch.day
+        report = reports.setdefault(day, DocumentsReport())
+        report.add(part)
+        if not batch.last:
+            return
         _totals(warehouse, day, report)
         fresh = report.newly_quarantined
         log.info("Documents built: day=%s built=%d quarantined=%d", day, report.built, fresh)
         telemetry.add("medscribe.documents", report.built)
-    return report
+        done(day, reports.pop(day))
+
+    with working("medscribe.build.documents", run=run_id):
+        share(warehouse, settings, build_batch, batches(), clock=clock, worth=WORTH_SHARING, done=built)
 
 
 def count_due(connection: sa.Connection, account: str, day: date, version: str) -> int:
@@ -141,58 +189,110 @@ def _due_query(account: str, day: date, version: str) -> sa.Select[tuple[str]]:
     )
 
 
-def _build_batch(
-    warehouse: Warehouse,
-    options: BuildOptions,
-    note_ids: Sequence[str],
-    now: datetime,
-    run_id: str | None,
-    report: DocumentsReport,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Built:
+    """What one note became: documents, or what is wrong with them."""
+
+    item: MappedNote
+    resources: dict[str, dict[str, Any]] = field(default_factory=dict)
+    left_out: Sequence[str] = ()
+    code: str | None = None
+    paths: Sequence[str] = ()
+
+
+def build_batch(warehouse: Warehouse, settings: Settings, batch: Batch, now: datetime) -> DocumentsReport:
+    """Builds, checks and stores the documents of one batch, in whatever process.
+
+    Returns:
+        What became of these notes, without the totals of the day.
+
+    Raises:
+        MedscribeError: `mapping_differs`: the batch is for another mapping than this.
+    """
+    report = DocumentsReport()
+    if not batch.keys:
+        return report
+    options = BuildOptions.of(settings.fhir)
+    if batch.version != options.version:
+        raise differs()
     # Built outside the transaction: checking takes longer than writing, and others may want to write meanwhile.
     with warehouse.read() as connection:
-        mapped = read_notes(connection, note_ids, with_transcripts=options.transcripts)
-    rows: list[dict[str, Any]] = []
-    problems: list[dict[str, Any]] = []
-    healthy: list[str] = []
-    built = 0
+        mapped = read_notes(connection, batch.keys, with_transcripts=options.transcripts)
+    built: list[_Built] = []
     for item in mapped:
         if reason := _nothing_to_build(item):
             report.without[reason] += 1
-            continue
-        try:
-            resources = build_documents(item.note, options).resources()
-            for resource in resources.values():
-                check(resource, options.release, options.check)
-        except MedscribeError as error:
-            problems.append(_problem(warehouse, item, error.code, error.field_paths, now, run_id))
-            continue
-        except Exception as error:  # noqa: BLE001  # one note that trips us must not stop the others
-            problems.append(_problem(warehouse, item, UNEXPECTED, [place_of(error)], now, run_id))
-            continue
-        report.left_out.update(missing_forms(resources["DocumentReference"], options))
-        healthy.append(_quarantine_id(warehouse, item.note))
-        rows.extend(
-            {
-                "note_id": str(item.note.note_id),
-                "kind": kind,
-                "account": warehouse.account,
-                "visit_day": item.visit_day,
-                "resource": resource,
-                "version": item.note.version,
-                "mapping_version": options.version,
-                "source_seq": item.source_seq,
-                "built_at": now,
-            }
-            for kind, resource in resources.items()
-        )
-        built += 1
-    with warehouse.begin() as connection:
-        warehouse.upsert(connection, fhir_documents, rows, not_older_by="source_seq")
-        report.removed += _remove_leftovers(connection, [row["note_id"] for row in rows])
-        report.newly_quarantined += write_quarantine(warehouse, connection, problems).fresh
-        resolve_quarantine(connection, healthy, now)
-    report.built += built
+        else:
+            built.append(_build(item, options))
+    if built:
+        with warehouse.begin() as connection:
+            _write(warehouse, connection, _unchanged(connection, built), batch, now, report)
+    return report
+
+
+def _build(item: MappedNote, options: BuildOptions) -> _Built:
+    """The documents of one note, checked; whatever it holds, nothing is raised."""
+    try:
+        resources = build_documents(item.note, options).resources()
+        for resource in resources.values():
+            check(resource, options.release, options.check)
+        left_out = missing_forms(resources["DocumentReference"], options)
+    except MedscribeError as error:
+        return _Built(item, code=error.code, paths=error.field_paths)
+    except Exception as error:  # noqa: BLE001  # one note that trips us must not stop the others
+        return _Built(item, code=UNEXPECTED, paths=[place_of(error)])
+    return _Built(item, resources, left_out)
+
+
+def _unchanged(connection: sa.Connection, built: Sequence[_Built]) -> list[_Built]:
+    """Those whose note is as it was read, and was not forgotten; it stays so until the transaction ends."""
+    query = (
+        sa.select(notes.c.note_id, notes.c.version, notes.c.source_seq, notes.c.visit_day)
+        .where(notes.c.note_id.in_([str(each.item.note.note_id) for each in built]), notes.c.forgotten_at.is_(None))
+        .order_by(notes.c.note_id)
+        .with_for_update()
+    )
+    standing = {note_id: tuple(stand) for note_id, *stand in connection.execute(query)}
+    return [
+        each
+        for each in built
+        if standing.get(str(each.item.note.note_id))
+        == (each.item.note.version, each.item.source_seq, each.item.visit_day)
+    ]
+
+
+def _write(
+    warehouse: Warehouse,
+    connection: sa.Connection,
+    built: Sequence[_Built],
+    batch: Batch,
+    now: datetime,
+    report: DocumentsReport,
+) -> None:
+    problems = [_problem(warehouse, each, each.code, now, batch.run_id) for each in built if each.code is not None]
+    healthy = [each for each in built if each.code is None]
+    rows: list[dict[str, Any]] = [
+        {
+            "note_id": str(each.item.note.note_id),
+            "kind": kind,
+            "account": warehouse.account,
+            "visit_day": each.item.visit_day,
+            "resource": resource,
+            "version": each.item.note.version,
+            "mapping_version": batch.version,
+            "source_seq": each.item.source_seq,
+            "built_at": now,
+        }
+        for each in healthy
+        for kind, resource in each.resources.items()
+    ]
+    warehouse.upsert(connection, fhir_documents, rows, not_older_by="source_seq")
+    report.removed += _remove_leftovers(connection, [row["note_id"] for row in rows])
+    report.newly_quarantined += write_quarantine(warehouse, connection, problems).fresh
+    resolve_quarantine(connection, [_quarantine_id(warehouse, each.item.note) for each in healthy], now)
+    report.built += len(healthy)
+    for each in healthy:
+        report.left_out.update(each.left_out)
 
 
 def _remove_leftovers(connection: sa.Connection, note_ids: Sequence[str]) -> int:
@@ -234,10 +334,8 @@ def _quarantine_id(warehouse: Warehouse, note: ScribeNote) -> str:
     return quarantine_id(warehouse.account, STAGE, note.provider, note.stream, source)
 
 
-def _problem(
-    warehouse: Warehouse, item: MappedNote, code: str, paths: Sequence[str], now: datetime, run_id: str | None
-) -> dict[str, Any]:
-    note = item.note
+def _problem(warehouse: Warehouse, built: _Built, code: str, now: datetime, run_id: str | None) -> dict[str, Any]:
+    note = built.item.note
     return {
         "id": _quarantine_id(warehouse, note),
         "account": warehouse.account,
@@ -245,9 +343,9 @@ def _problem(
         "provider": note.provider,
         "stream": note.stream,
         "source_id": note.source_id,
-        "visit_day": item.visit_day,
+        "visit_day": built.item.visit_day,
         "error_code": code,
-        "field_paths": list(paths),
+        "field_paths": list(built.paths),
         "payload": None,
         "payload_hash": note.version,
         "attempts": 1,

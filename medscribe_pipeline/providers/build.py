@@ -12,37 +12,37 @@ from pydantic import ValidationError
 
 from medscribe_pipeline.errors import MedscribeError, place_of
 from medscribe_pipeline.notes import NoteState, content_hash
+from medscribe_pipeline.processes import Batch, batches_of, differs, share
 from medscribe_pipeline.providers.catalogue import PROVIDERS
+from medscribe_pipeline.providers.due import is_due, read_due, still_due
 from medscribe_pipeline.providers.headings import headings_version
 from medscribe_pipeline.providers.pull import UNEXPECTED, field_paths
-from medscribe_pipeline.providers.records import Held, LandedRecord, ManifestVisit
+from medscribe_pipeline.providers.records import Held
 from medscribe_pipeline.warehouse.history import keep_replaced
 from medscribe_pipeline.warehouse.notes import MappedNote, read_notes, too_long, write_notes
 from medscribe_pipeline.warehouse.quarantine import DISCARDED, quarantine_id, resolve_quarantine, write_quarantine
-from medscribe_pipeline.warehouse.store import in_chunks
-from medscribe_pipeline.warehouse.tables import (
-    note_sections,
-    notes,
-    source_records,
-    visits,
-)
+from medscribe_pipeline.warehouse.tables import note_sections, notes, source_records
 from medscribe_pipeline.warehouse.tombstones import GONE, PAYLOAD_REMOVED
-from medscribe_pipeline.watching import telemetry, working
+from medscribe_pipeline.watching import bound, telemetry, working
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import date, datetime
 
     from medscribe_pipeline.notes import ScribeNote
+    from medscribe_pipeline.providers.due import DueRecord, Key
     from medscribe_pipeline.settings import Settings
     from medscribe_pipeline.warehouse.store import Warehouse
 
-__all__ = ["NotesReport", "build_notes", "count_due", "mapping_fingerprint"]
+__all__ = ["NotesReport", "build_batch", "build_notes", "build_notes_of", "count_due", "mapping_fingerprint"]
 
 CODE_VERSION = "2"
 """Raise it when `to_notes` of any provider maps differently: all days are then built again, from what has landed."""
 
 BATCH = 500
+WORTH_SHARING = 4_000
+"""So many due records take longer than it takes to start a helper, which is most of a second of a core."""
+
 QUARANTINED = "quarantined"
 
 log = logging.getLogger(__name__)
@@ -97,21 +97,61 @@ def build_notes(
     clock: Callable[[], datetime],
     run_id: str | None = None,
 ) -> NotesReport:
-    """Maps what is new, changed or mapped by another mapping on that day; the rest costs one comparison.
+    """As `build_notes_of`, for one day; returns its report."""
+    reports: dict[date, NotesReport] = {}
+    with bound(day=day):
+        build_notes_of(warehouse, settings, [day], clock=clock, run_id=run_id, done=reports.__setitem__)
+    return reports[day]
 
-    A record that cannot be mapped goes to quarantine and stops nothing else; one that can be mapped leaves it.
+
+def build_notes_of(
+    warehouse: Warehouse,
+    settings: Settings,
+    days: Iterable[date],
+    *,
+    clock: Callable[[], datetime],
+    run_id: str | None = None,
+    done: Callable[[date, NotesReport], object],
+) -> None:
+    """Maps what is new, changed or mapped by another mapping on those days; the rest costs one comparison.
+
+    A record that cannot be mapped goes to quarantine and stops nothing else; one that can be mapped leaves it. What
+    changes while it is being mapped is left for the next time, and the day stays due.
+
+    Args:
+        warehouse: The warehouse.
+        settings: The settings; as many processes as they allow share the work.
+        days: The visit days; the next is taken when there is nothing left to give out of the last.
+        clock: Gives the current time, aware UTC.
+        run_id: The run this is part of.
+        done: Called with each day, in order, once nothing of it is left to do.
     """
     fingerprint = mapping_fingerprint(settings)
-    with working("medscribe.build.notes", run=run_id, day=day):
-        due = _due(warehouse, day, fingerprint)
-        fresh = sum(
-            _build_batch(warehouse, settings, batch, fingerprint, clock(), run_id) for batch in in_chunks(due, BATCH)
-        )
+    looked_at: Counter[date] = Counter()
+    fresh: Counter[date] = Counter()
+
+    def batches() -> Iterator[Batch]:
+        for day in days:
+            due = _due(warehouse, day, fingerprint)
+            looked_at[day] = len(due)
+            yield from batches_of(day, due, BATCH, version=fingerprint, run_id=run_id)
+
+    def built(batch: Batch, quarantined: int) -> None:
+        day = batch.day
+        fresh[day] += quarantined
+        if not batch.last:
+            return
         report = _totals(warehouse, day)
-        report.looked_at, report.newly_quarantined = len(due), fresh
-        log.info("Notes built: day=%s looked_at=%d notes=%d quarantined=%d", day, len(due), report.notes, fresh)
-        telemetry.add("medscribe.notes", len(due))
-    return report
+        report.looked_at, report.newly_quarantined = looked_at.pop(day), fresh.pop(day)
+        log.info(
+            "Notes built: day=%s looked_at=%d notes=%d quarantined=%d",
+            *(day, report.looked_at, report.notes, report.newly_quarantined),
+        )
+        telemetry.add("medscribe.notes", report.looked_at)
+        done(day, report)
+
+    with working("medscribe.build.notes", run=run_id):
+        share(warehouse, settings, build_batch, batches(), clock=clock, worth=WORTH_SHARING, done=built)
 
 
 def count_due(connection: sa.Connection, account: str, day: date, fingerprint: str) -> int:
@@ -128,79 +168,9 @@ def _due(warehouse: Warehouse, day: date, fingerprint: str) -> list[tuple[str, s
 def _due_query(account: str, day: date, fingerprint: str) -> sa.Select[str, str, str]:
     return (
         sa.select(source_records.c.provider, source_records.c.stream, source_records.c.source_id)
-        .where(
-            source_records.c.account == account,
-            source_records.c.visit_day == day,
-            source_records.c.forgotten_at.is_(None),
-            sa.or_(
-                source_records.c.mapped_seq.is_(None),
-                source_records.c.mapped_seq != source_records.c.change_seq,
-                # What is gone or has no payload any more stays as it was mapped; another mapping has nothing to read.
-                sa.and_(
-                    source_records.c.mapped_with != fingerprint,
-                    source_records.c.gone_at.is_(None),
-                    source_records.c.payload_removed_at.is_(None),
-                ),
-            ),
-        )
+        .where(source_records.c.account == account, source_records.c.visit_day == day, is_due(fingerprint))
         .order_by(source_records.c.provider, source_records.c.stream, source_records.c.source_id)
     )
-
-
-def _build_batch(
-    warehouse: Warehouse,
-    settings: Settings,
-    keys: Sequence[tuple[str, str, str]],
-    fingerprint: str,
-    now: datetime,
-    run_id: str | None,
-) -> int:
-    """Reads, maps and writes one batch in one transaction, so that nothing changes under it.
-
-    Returns:
-        How many records are in quarantine now and were not before.
-    """
-    with warehouse.begin() as connection:
-        mapped: list[MappedNote] = []
-        outcomes: list[dict[str, Any]] = []
-        problems: list[dict[str, Any]] = []
-        for row, record in _records(warehouse, connection, keys):
-            if _is_withdrawn(row, record):
-                made = _withdrawn(connection, row)
-            elif row.payload_removed_at is not None:
-                made = _Made(QUARANTINED, PAYLOAD_REMOVED)
-            else:
-                made = _map(record, settings, row.provider)
-            outcome, code = made.outcome, made.code
-            mapped.extend(MappedNote(note, row.visit_day, row.change_seq) for note in made.notes)
-            if outcome == QUARANTINED:
-                problems.append(_problem(warehouse, row, code or UNEXPECTED, made.paths, now, run_id))
-            outcomes.append(
-                {
-                    "b_provider": row.provider,
-                    "b_stream": row.stream,
-                    "b_source_id": row.source_id,
-                    "outcome": outcome,
-                    "outcome_code": code,
-                    "mapped_seq": row.change_seq,
-                    "mapped_with": fingerprint,
-                }
-            )
-        if settings.history_days:
-            keep_replaced(warehouse, connection, mapped, now)
-        write_notes(warehouse, connection, mapped, now)
-        written = write_quarantine(warehouse, connection, problems)
-        kept = {problem["id"] for problem in problems}
-        resolved: list[str] = []
-        for each in outcomes:
-            key = quarantine_id(warehouse.account, "map", each["b_provider"], each["b_stream"], each["b_source_id"])
-            if key in written.put_aside:
-                each.update(outcome="held", outcome_code=DISCARDED)
-            elif key not in kept:
-                resolved.append(key)
-        _write_outcomes(warehouse, connection, outcomes)
-        resolve_quarantine(connection, resolved, now)
-    return written.fresh
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,10 +183,88 @@ class _Made:
     paths: Sequence[str] = ()
 
 
-def _map(record: LandedRecord, settings: Settings, provider: str) -> _Made:
+def build_batch(warehouse: Warehouse, settings: Settings, batch: Batch, now: datetime) -> int:
+    """Maps one batch and writes it in one transaction, in whatever process.
+
+    It is mapped outside of that transaction: mapping takes longer than writing, and others want to write meanwhile.
+    Written is what is due still and as it was read; what is not stays as it is, and is due or is settled already.
+
+    Returns:
+        How many records are in quarantine now and were not before.
+
+    Raises:
+        MedscribeError: `mapping_differs`: the batch is for another mapping than this.
+    """
+    if not batch.keys:
+        return 0
+    if batch.version != mapping_fingerprint(settings):
+        raise differs()
+    with warehouse.read() as connection:
+        read = read_due(warehouse, connection, batch.keys, batch.version)
+    if not read:
+        return 0
+    made: dict[Key, _Made] = {}
+    for each in read:
+        # Those of what was withdrawn are read, not mapped: in the transaction that changes them.
+        if not _is_withdrawn(each):
+            removed = each.row.payload_removed_at is not None
+            made[each.key] = _Made(QUARANTINED, PAYLOAD_REMOVED) if removed else _map(each, settings)
+    with warehouse.begin() as connection:
+        became = [
+            (each.row, made[each.key] if each.key in made else _withdrawn(connection, each.row))
+            for each in still_due(warehouse, connection, read, batch.version)
+        ]
+        return _write(warehouse, connection, became, batch, now, keep_history=bool(settings.history_days))
+
+
+def _write(
+    warehouse: Warehouse,
+    connection: sa.Connection,
+    became: Sequence[tuple[sa.Row[Any], _Made]],
+    batch: Batch,
+    now: datetime,
+    *,
+    keep_history: bool,
+) -> int:
+    mapped: list[MappedNote] = []
+    outcomes: list[dict[str, Any]] = []
+    problems: list[dict[str, Any]] = []
+    for row, made in became:
+        mapped.extend(MappedNote(note, row.visit_day, row.change_seq) for note in made.notes)
+        if made.outcome == QUARANTINED:
+            problems.append(_problem(warehouse, row, made.code or UNEXPECTED, made.paths, now, batch.run_id))
+        outcomes.append(
+            {
+                "b_provider": row.provider,
+                "b_stream": row.stream,
+                "b_source_id": row.source_id,
+                "outcome": made.outcome,
+                "outcome_code": made.code,
+                "mapped_seq": row.change_seq,
+                "mapped_with": batch.version,
+            }
+        )
+    if keep_history:
+        keep_replaced(warehouse, connection, mapped, now)
+    write_notes(warehouse, connection, mapped, now)
+    written = write_quarantine(warehouse, connection, problems)
+    kept = {problem["id"] for problem in problems}
+    resolved: list[str] = []
+    for each in outcomes:
+        key = quarantine_id(warehouse.account, "map", each["b_provider"], each["b_stream"], each["b_source_id"])
+        if key in written.put_aside:
+            each.update(outcome="held", outcome_code=DISCARDED)
+        elif key not in kept:
+            resolved.append(key)
+    _write_outcomes(warehouse, connection, outcomes)
+    resolve_quarantine(connection, resolved, now)
+    return written.fresh
+
+
+def _map(each: DueRecord, settings: Settings) -> _Made:
     """Maps one record; whatever it holds, nothing is raised."""
     try:
-        result = PROVIDERS[provider].to_notes(record, settings)
+        result = PROVIDERS[each.row.provider].to_notes(each.record, settings)
         if isinstance(result, Held):
             return _Made("part" if result.part else "held", result.code)
         if paths := sorted({path for note in result for path in too_long(note)}):
@@ -231,11 +279,12 @@ def _map(record: LandedRecord, settings: Settings, provider: str) -> _Made:
     return _Made("note", notes=result) if worded else _Made("held", "empty_note", notes=result)
 
 
-def _is_withdrawn(row: sa.Row[Any], record: LandedRecord) -> bool:
+def _is_withdrawn(each: DueRecord) -> bool:
     """Whether the notes of a record are to be what they were, retracted.
 
     That an audio is archived shows when its notes are mapped; where they cannot be, it is read off the audio.
     """
+    row, record = each.row, each.record
     if record.gone:
         return True
     has_payload = row.payload_removed_at is None
@@ -256,66 +305,6 @@ def _retracted(note: ScribeNote) -> ScribeNote:
         return note
     version = content_hash([note.version, NoteState.RETRACTED])
     return replace(note, state=NoteState.RETRACTED, version=version, attested=False)
-
-
-def _records(
-    warehouse: Warehouse, connection: sa.Connection, keys: Sequence[tuple[str, str, str]]
-) -> list[tuple[sa.Row[Any], LandedRecord]]:
-    """The batch with what hangs around each record: parent payload, number of children, manifest row."""
-    found: list[tuple[sa.Row[Any], LandedRecord]] = []
-    for provider, stream in sorted({(provider, stream) for provider, stream, _ in keys}):
-        ids = [source_id for p, s, source_id in keys if (p, s) == (provider, stream)]
-        own = (source_records.c.account == warehouse.account, source_records.c.provider == provider)
-        rows = connection.execute(
-            sa.select(source_records)
-            .where(*own, source_records.c.stream == stream, source_records.c.source_id.in_(ids))
-            .with_for_update()
-        ).all()
-        parent_ids = [row.parent_id for row in rows if row.parent_id]
-        parents = {
-            source_id: (payload, gone_at is not None)
-            for source_id, payload, gone_at in connection.execute(
-                sa.select(source_records.c.source_id, source_records.c.payload, source_records.c.gone_at).where(
-                    *own, source_records.c.source_id.in_(parent_ids), source_records.c.parent_id.is_(None)
-                )
-            )
-        }
-        children: dict[str, int] = dict(
-            connection.execute(
-                sa.select(source_records.c.parent_id, sa.func.count())
-                .where(*own, source_records.c.parent_id.in_(ids))
-                .group_by(source_records.c.parent_id)
-            ).all()
-        )
-        manifest = {
-            row.correlation_key: ManifestVisit(
-                **{name: getattr(row, name) for name in ManifestVisit.__dataclass_fields__}
-            )
-            for row in connection.execute(
-                sa.select(visits).where(
-                    visits.c.account == warehouse.account,
-                    visits.c.provider == provider,
-                    visits.c.correlation_key.in_([*ids, *parent_ids]),
-                )
-            )
-        }
-        found.extend(
-            (
-                row,
-                LandedRecord(
-                    stream=stream,
-                    source_id=row.source_id,
-                    payload=row.payload,
-                    fetched_at=row.fetched_at,
-                    parent=(parent := parents.get(row.parent_id, (None, False)))[0],
-                    gone=row.gone_at is not None or parent[1],
-                    children=children.get(row.source_id, 0),
-                    visit=manifest.get(row.source_id) or manifest.get(row.parent_id),
-                ),
-            )
-            for row in rows
-        )
-    return found
 
 
 def _write_outcomes(warehouse: Warehouse, connection: sa.Connection, outcomes: list[dict[str, Any]]) -> None:

@@ -78,6 +78,12 @@ class Settings(BaseSettings):
         "single_run",
         description="`single_run` builds a range of days in one run; `multi_run` one run a day, for a distributed launcher.",
     )
+    processes: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="Processes that map notes and build documents at the same time, this one included; 1: no other than this one. 0: one for each core this process may use, at most 4.",
+    )
     sweep_policy: Literal["report", "retract"] = Field(
         "report",
         description="What a sweep does with records their provider holds no more: `report` counts them, `retract` withdraws their notes, also from the EHR.",

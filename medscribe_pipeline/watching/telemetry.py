@@ -25,6 +25,7 @@ __all__ = [
     "Metric",
     "Span",
     "add",
+    "codes",
     "flush",
     "is_on",
     "level",
@@ -125,14 +126,14 @@ class _Bounds:
     """Which values labels may have: known codes, and of every other label the first `MOST_VALUES` seen."""
 
     def __init__(self, codes: Iterable[str]) -> None:
-        self._codes = frozenset(codes)
+        self.codes = frozenset(codes)
         self._seen: dict[str, set[str]] = {}
 
     def label(self, name: str, value: object) -> str:
         """The value, or `other`."""
         text = str(safe(value))
         if name == "code":
-            return text if text in self._codes else OTHER
+            return text if text in self.codes else OTHER
         seen = self._seen.setdefault(name, set())
         if text not in seen and len(seen) >= MOST_VALUES:
             return OTHER
@@ -175,6 +176,11 @@ def flush() -> None:
 def is_on() -> bool:
     """Whether anybody listens: for what would have to be asked the database for first."""
     return _listener is not None
+
+
+def codes() -> frozenset[str]:
+    """The error codes that metrics tell apart: for a process that counts on behalf of this one."""
+    return _bounds.codes
 
 
 def span(name: str, **more: Value | date | None) -> AbstractContextManager[Span]:

@@ -226,7 +226,7 @@ def test_an_exception_while_mapping_is_told_without_its_words(
         raise KeyError("qxcanary: the patient's own words")
 
     sync(instance)
-    monkeypatch.setattr("assets.days.build_notes", stumble)
+    monkeypatch.setattr("assets.days.build_notes_of", stumble)
 
     result = build(instance, DAYS)
 

@@ -270,7 +270,7 @@ def test_a_failure_of_a_step_is_told_in_either_form(
         raise KeyError("qxcanary [bold]")
 
     clinic.change("UPDATE visit_days SET built_seq = 0")
-    monkeypatch.setattr("assets.days.build_notes", stumble)
+    monkeypatch.setattr("assets.days.build_notes_of", stumble)
 
     ran = medscribe("sync", *flags)
 
