@@ -82,7 +82,9 @@ class Batch:
 
 def batches_of(day: date, due: Sequence[Any], size: int, *, version: str, run_id: str | None) -> Iterator[Batch]:
     """The batches of a day, at least one: the last of them tells that the day is done."""
-    chunks = list(in_chunks(due, size)) or [()]
+    # Of one size, as far as can be: whoever has a small one would wait for whoever has a large one.
+    number_of = -(-len(due) // size)
+    chunks = list(in_chunks(due, -(-len(due) // number_of))) if due else [()]
     for number, chunk in enumerate(chunks, 1):
         yield Batch(day, tuple(chunk), number == len(chunks), version, run_id)
 
@@ -214,10 +216,13 @@ class _Team(Generic[R]):
                 done(turn.batch, turn.results[0])
 
     def _hear(self, timeout_s: float | None) -> None:
-        """Takes what helpers have to say; waits for one that has."""
+        """Takes all that helpers have to say; waits for one that has."""
         busy = {helper.socket: helper for helper in self._helpers if helper.given}
         for ready in wait(list(busy), timeout_s):
-            busy[ready].take()  # type: ignore[index]  # it gives back what it was given
+            helper = busy[ready]  # type: ignore[index]  # it gives back what it was given
+            helper.take()
+            while helper.given and helper.socket.poll():
+                helper.take()
 
     def end(self) -> None:
         """Lets helpers end, after the batch they are at if that does not take too long."""
