@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from medscribe_pipeline.fhir.markdown_parser import parse
+from medscribe_pipeline.fhir.markdown_simple import Rendered, render_simple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,19 +31,6 @@ _LANGUAGES = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """A text in both forms; both are empty where nothing of it would be seen.
-
-    Attributes:
-        xhtml: Block elements, to stand in a `div`.
-        plain: Lines without marks but those of lists (`- `, `1. `) and the ` | ` between cells.
-    """
-
-    xhtml: str
-    plain: str
-
-
 @lru_cache(maxsize=64)  # A section is asked for several times while its note is built; memory stays bounded.
 def render(text: str) -> Rendered:
     """Renders Markdown.
@@ -50,6 +38,10 @@ def render(text: str) -> Rendered:
     Args:
         text: Without control characters and lone surrogates. Characters written as entities may be anything.
     """
+    return render_simple(text) or _render_parsed(text)
+
+
+def _render_parsed(text: str) -> Rendered:
     blocks = _blocks(iter(parse(text)))
     if not any(block.lines for block in blocks):
         return Rendered("", "")

@@ -149,6 +149,20 @@ def test_documents_share_no_parts(note: ScribeNote) -> None:
     assert b"changed" not in orjson.dumps([first.document_reference, second.composition])
 
 
+def test_what_is_done_to_a_document_is_not_done_to_the_next(note: ScribeNote) -> None:
+    before = orjson.dumps(build_documents(note, options()).resources())
+    for resource in build_documents(note, options()).resources().values():
+        spoil(resource)
+    assert orjson.dumps(build_documents(note, options()).resources()) == before
+
+
+def spoil(part: Any) -> None:
+    for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        spoil(inner)
+    if isinstance(part, dict | list):
+        part.clear()
+
+
 def test_composition_of_a_validated_note(note: ScribeNote) -> None:
     composition = build_documents(note, options(profile="fr")).composition
 

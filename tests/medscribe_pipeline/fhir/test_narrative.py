@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from medscribe_pipeline.fhir.narrative import XHTML, clean_text, is_blank, to_xhtml
+from medscribe_pipeline.fhir.narrative import XHTML, clean_text, is_blank, plain_text, to_xhtml
 
 ANY_TEXT = st.text(alphabet=st.characters(exclude_categories=()))  # surrogates and controls included
 ALLOWED = {f"{{{XHTML}}}{name}" for name in ("div", "p", "br", "ul", "li")}
@@ -83,3 +83,13 @@ def test_line_ends_of_every_kind_part_lines() -> None:
 @pytest.mark.parametrize(("text", "blank"), [("", True), ("\x00 \n", True), ("\u00a0", True), ("-", False)])
 def test_blank_is_what_nobody_would_see(text: str, blank: bool) -> None:
     assert is_blank(text) is blank
+
+
+@given(
+    text=st.text(
+        st.sampled_from("\x00\x08\x0e\x1b\x1c \n\t\x0b\x85\u00a0\u2028\u200d\ufffe\uffff\ud83d\ude00-a"), max_size=4
+    )
+)
+@settings(max_examples=300, deadline=None)
+def test_blank_is_what_has_no_plain_text(text: str) -> None:
+    assert is_blank(text) == (plain_text(text) == "")

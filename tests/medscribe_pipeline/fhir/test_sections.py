@@ -337,4 +337,6 @@ def test_mapping_version_names_code_and_data() -> None:
 
 def test_one_line_is_fit_for_a_heading() -> None:
     assert one_line("a\x00b\r\n \u2028c") == "ab c"
+    assert [one_line(text) for text in ("a b", " a", "a ", "a  b", "a\u00a0b")] == ["a b", "a", "a", "a b", "a b"]
+    assert [one_line(text) for text in ("", " ", "\x00")] == [None] * 3
     assert one_line(None) is None

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import time
+import unicodedata
 from typing import TYPE_CHECKING
 
 import pytest
@@ -306,6 +307,7 @@ def test_nothing_gives_no_section(text: str) -> None:
 
 
 MARKS = str.maketrans(dict.fromkeys("#*_:=-", " "))
+BULLET = re.compile(r"[*_]\s")
 ENUMERATOR = re.compile(r"\(?([0-9.]+|[IVX]+)[.)/°]*|–")
 
 
@@ -352,6 +354,32 @@ texts = st.lists(
 @example("2 - **HPI (today)**\n")
 def test_no_word_is_lost_or_moved(text: str) -> None:
     assert_nothing_lost(text)
+
+
+@settings(max_examples=300, deadline=None)
+@given(texts)
+@example("x\nIV. PLANNING A\n")
+@example("x\nPlan\n===\n")
+@example("Plan" + "_" * 80 + "\n")
+@example(f"{'a' * 58}___:\nb\n")
+def test_lines_not_looked_at_are_no_headings(text: str) -> None:
+    found = split_sections(text)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(headings, "_may_be_heading", lambda line, _previous, _following: not BULLET.match(line))
+        assert split_sections(text) == found
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=150))
+@example("Œ.É\u0301&ﬁ+İ")
+@example("a" * 121)
+def test_folding_is_of_each_character(heading: str) -> None:
+    plain = heading.casefold()
+    for written, meant in (("œ", "oe"), (".", ""), ("&", " and "), ("+", " and ")):
+        plain = plain.replace(written, meant)
+    letters = [letter for letter in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(letter)]
+    expected = " ".join("".join(letter if letter.isalnum() else " " for letter in letters).split())
+    assert headings.fold(heading) == expected
 
 
 @settings(max_examples=100, deadline=None)
