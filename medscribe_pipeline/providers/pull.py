@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
@@ -29,9 +30,8 @@ from medscribe_pipeline.errors import (
     Retriable,
     place_of,
 )
-from medscribe_pipeline.notes import canonical_json, content_hash
 from medscribe_pipeline.providers.wire import source_id_of
-from medscribe_pipeline.warehouse.landing import Cursor, Landed, Landing, Problem, SourceRecord
+from medscribe_pipeline.warehouse.landing import Content, Cursor, Landed, Landing, Problem, SourceRecord
 from medscribe_pipeline.watching import Pool
 from medscribe_pipeline.watching.telemetry import traced
 
@@ -71,6 +71,9 @@ UNEXPECTED = "unexpected"
 """Code of a record that tripped us in a way nobody foresaw: a mistake of ours. Its path says where in our code."""
 
 _ESCAPE = re.compile(rb"\\(u0000|.)", re.DOTALL)
+
+Stored = tuple[Any, Content]
+"""A list item as it can be stored (see `storable`), and its content."""
 
 Clock = Callable[[], datetime]
 Progress = Callable[["PullReport"], None]
@@ -229,14 +232,16 @@ def pull_pages(
     with workers(threads, "pull", give_up) as pool:
         for number, page in _prefetched(fetch, pool, first_page, threads, max_pages):
             current = page
-            digest = _digest(current)
+            items = _stored(current)
+            digest = _digest(items)
             for _ in range(SAME_PAGE_TRIES):
                 # The same page twice: a hiccup of the server, or one that clamps at its last page. Asking tells.
                 if current is None or not current.items or digest not in seen:
                     break
                 report.repeated_pages += 1
                 current = fetch(number)
-                digest = _digest(current)
+                items = _stored(current)
+                digest = _digest(items)
             if current is None or not current.items:
                 report.complete = True
                 break
@@ -255,8 +260,9 @@ def pull_pages(
             repeats = 0
             seen.add(digest)
             previous = digest
-            items = [item for item in current.items if window.covers(created_at(item))]
-            landed = land_items(items, current.sent_at, source, landing, None, pool, report, window, clock)
+            if window.since or window.until:
+                items = [(item, content) for item, content in items if window.covers(created_at(item))]
+            landed = _land_stored(items, current.sent_at, source, landing, None, pool, report, window, clock)
             report.pages += 1
             report.items += len(current.items)
             on_progress(report)
@@ -266,8 +272,12 @@ def pull_pages(
     return report
 
 
-def _digest(page: Page | None) -> str:
-    return "" if page is None else content_hash(page.items)
+def _stored(page: Page | None) -> list[Stored]:
+    return [] if page is None else [_as_stored(item) for item in page.items]
+
+
+def _digest(items: Sequence[Stored]) -> str:
+    return sha256("".join(content.hash for _, content in items).encode()).hexdigest()
 
 
 def _prefetched(
@@ -292,7 +302,6 @@ def _prefetched(
             future.cancel()
 
 
-@traced("medscribe.pull.page")
 def land_items(
     items: Sequence[Any],
     sent_at: datetime,
@@ -305,17 +314,32 @@ def land_items(
     clock: Clock,
 ) -> Landed:
     """Lands the items of a page that are new or changed, asking for details where the stream has them."""
-    candidates: dict[str, tuple[Any, str]] = {}
+    stored = [_as_stored(item) for item in items]
+    return _land_stored(stored, sent_at, source, landing, cursor, pool, report, window, clock)
+
+
+@traced("medscribe.pull.page")
+def _land_stored(
+    items: Sequence[Stored],
+    sent_at: datetime,
+    source: Source,
+    landing: Landing,
+    cursor: Cursor | None,
+    pool: ThreadPoolExecutor,
+    report: PullReport,
+    window: Window,
+    clock: Clock,
+) -> Landed:
+    candidates: dict[str, Stored] = {}
     problems: list[Problem] = []
-    for item in map(storable, items):
+    for item, content in items:
         source_id = source.identify(item)
-        digest = content_hash(item)
         if source_id is None:
-            problems.append(_problem(digest[:32], "no_id", NO_ID_PATHS, item, digest))
+            problems.append(_problem(content.hash[:32], "no_id", NO_ID_PATHS, item, content.hash))
         else:
-            candidates[source_id] = (item, digest)
+            candidates[source_id] = (item, content)
     known = landing.known([*candidates, *(problem.source_id for problem in problems)])
-    seen = {key for key, (_, digest) in candidates.items() if key in known and known[key].list_hash == digest}
+    seen = {key for key, (_, content) in candidates.items() if key in known and known[key].list_hash == content.hash}
     # What was forgotten on request is not even asked for.
     kept_away = {key for key in candidates if key in known and known[key].forgotten}
     wanted = {
@@ -330,31 +354,32 @@ def land_items(
     failures = 0
     tasks = {key: pool.submit(source.detail, key) for key in wanted} if source.detailed else {}
     try:
-        for key, (item, digest) in wanted.items():
+        for key, (item, content) in wanted.items():
             try:
                 payload, fetched_at, facts = _whole(source, key, item, sent_at, tasks.get(key))
             except _MisfitError as misfit:
-                unseen.append(_problem(key, misfit.code, misfit.paths, misfit.payload, digest))
+                unseen.append(_problem(key, misfit.code, misfit.paths, misfit.payload, content.hash))
             except Rejected as error:
                 code = "detail_missing" if error.code == "not_found" else "detail_refused"
-                unseen.append(_problem(key, code, (), item, digest))
+                unseen.append(_problem(key, code, (), item, content.hash))
             except (Retriable, ProviderContractError) as error:
                 # One record whose detail always fails must not stop the others; a provider that is down must.
                 failures += 1
                 if failures >= DETAIL_FAILURES_IN_A_ROW or isinstance(error, Deferred):
                     raise
-                unseen.append(_problem(key, "detail_failed", (), item, digest))
+                unseen.append(_problem(key, "detail_failed", (), item, content.hash))
             else:
                 failures = 0
                 records.append(
                     SourceRecord(
                         source_id=key,
                         payload=payload,
-                        list_hash=digest,
+                        list_hash=content.hash,
                         updated_at=facts.updated_at,
                         fetched_at=fetched_at,
                         visited_at=facts.visited_at,
                         parent_id=facts.parent_id,
+                        content=content if payload is item else None,
                     )
                 )
     finally:
@@ -441,10 +466,16 @@ def _answered(source: Source, source_id: str, answer: Answer) -> tuple[Any, date
 
 def storable(value: Any) -> Any:
     """The value with U+FFFD for U+0000: JSON allows it, PostgreSQL stores it neither in text nor in JSONB."""
-    written = canonical_json(value)
-    if b"\\u0000" not in written:  # True also for an escaped backslash before the word u0000: no harm
-        return value
-    return orjson.loads(_ESCAPE.sub(lambda found: found[0] if found[1] != b"u0000" else b"\\ufffd", written))
+    return _as_stored(value)[0]
+
+
+def _as_stored(value: Any) -> Stored:
+    """See `storable`; with the content that was written to find out."""
+    content = Content.of(value)
+    if b"\\u0000" not in content.written:  # True also for an escaped backslash before the word u0000: no harm
+        return value, content
+    mended = orjson.loads(_ESCAPE.sub(lambda found: found[0] if found[1] != b"u0000" else b"\\ufffd", content.written))
+    return mended, Content.of(mended)
 
 
 def too_many_pages(max_pages: int) -> ProviderContractError:

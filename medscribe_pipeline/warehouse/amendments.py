@@ -12,18 +12,16 @@ import re
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
-
 from medscribe_pipeline.notes import NoteState, content_hash
-from medscribe_pipeline.warehouse.store import in_chunks
-from medscribe_pipeline.warehouse.tables import notes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
+
+    import sqlalchemy as sa
 
     from medscribe_pipeline.notes import NoteSection, ScribeNote
 
-__all__ = ["amendment", "read_validations", "words_hash"]
+__all__ = ["amendment", "words_hash"]
 
 # White space, and what marks a heading as one: whether a line is a heading or text depends on the mapping.
 _BETWEEN_WORDS = re.compile(r"[\s#*_:]+|(?<!\S)(?:={3,}|-{3,})(?!\S)")
@@ -47,30 +45,13 @@ def _written(sections: Iterable[NoteSection]) -> Iterator[str]:
         yield from _written(section.sections)
 
 
-def read_validations(connection: sa.Connection, note_ids: Sequence[str]) -> dict[str, sa.Row[Any]]:
-    """What the stored rows of these notes know of their last validated text, by note id."""
-    columns: tuple[sa.Column[Any], ...] = (
-        notes.c.note_id,
-        notes.c.state,
-        notes.c.source_seq,
-        notes.c.validated_version,
-        notes.c.text_hash,
-        notes.c.amends,
-    )
-    found: dict[str, sa.Row[Any]] = {}
-    for chunk in in_chunks(note_ids):
-        for row in connection.execute(sa.select(*columns).where(notes.c.note_id.in_(chunk))):
-            found[row.note_id] = row
-    return found
-
-
 def amendment(note: ScribeNote, source_seq: int, before: sa.Row[Any] | None) -> dict[str, str | None]:
     """The columns `validated_version`, `text_hash` and `amends` of a note about to be written.
 
     Args:
         note: The note as it is mapped now.
         source_seq: change_seq of the record it was mapped from.
-        before: Its stored row, from `read_validations`, if there is one.
+        before: Its stored row, if there is one.
     """
     known = {
         "validated_version": before.validated_version if before else None,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 
 from medscribe_pipeline.errors import MedscribeError
-from medscribe_pipeline.notes import content_hash
+from medscribe_pipeline.notes import canonical_json
+from medscribe_pipeline.warehouse.among import among
 from medscribe_pipeline.warehouse.days import mark_changed
 from medscribe_pipeline.warehouse.quarantine import (
     concerns_us,
@@ -27,6 +29,7 @@ from medscribe_pipeline.warehouse.tables import (
     visits,
 )
 from medscribe_pipeline.warehouse.tombstones import wanted_again
+from medscribe_pipeline.warehouse.writing import insert
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +38,20 @@ if TYPE_CHECKING:
     from medscribe_pipeline.warehouse.days import DayRule
     from medscribe_pipeline.warehouse.store import Warehouse
 
-__all__ = ["Cursor", "Known", "Landed", "Landing", "Problem", "SourceRecord"]
+__all__ = ["Content", "Cursor", "Known", "Landed", "Landing", "Problem", "SourceRecord"]
+
+
+class Content(NamedTuple):
+    """A JSON value as it is stored: canonical JSON, and its hash (see `notes.content_hash`)."""
+
+    written: bytes
+    hash: str
+
+    @classmethod
+    def of(cls, value: Any) -> Content:
+        """The content of a JSON value."""
+        written = canonical_json(value)
+        return cls(written, sha256(written).hexdigest())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +66,7 @@ class SourceRecord:
         fetched_at: When the request that brought it was sent.
         visited_at: Best knowledge of when the visit was; decides the visit day unless the manifest knows better.
         parent_id: Source id of the record it hangs on (an Askara note's audio).
+        content: Content of the payload, where it is known already.
     """
 
     source_id: str
@@ -59,6 +76,7 @@ class SourceRecord:
     fetched_at: datetime
     visited_at: datetime | None
     parent_id: str | None = None
+    content: Content | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,15 +177,15 @@ class Landing:
             for chunk in in_chunks(source_ids):
                 landed = sa.select(
                     source_records.c.source_id, source_records.c.list_hash, source_records.c.forgotten_at
-                ).where(*self._record_key(), source_records.c.source_id.in_(chunk), ~wanted_again())
+                ).where(*self._record_key(), among(connection, source_records.c.source_id, chunk), ~wanted_again())
                 for key, seen, forgotten_at in connection.execute(landed):
                     into = known if forgotten_at is None else forgotten
                     into[key] = Known(seen, forgotten=forgotten_at is not None)
                 waits = quarantine.c.closed_by.is_(None)
+                # By their ids: the table has no other key that finds single records.
                 seen_before = sa.select(quarantine.c.source_id, quarantine.c.payload_hash, waits).where(
-                    *self._quarantine_key(),
+                    among(connection, quarantine.c.id, [self._quarantine_id(source_id) for source_id in chunk]),
                     concerns_us(),
-                    quarantine.c.source_id.in_(chunk),
                     sa.or_(quarantine.c.error_code.not_like("detail%"), ~waits),
                 )
                 known.update(
@@ -251,7 +269,7 @@ class Landing:
         adopted: dict[str, int] = {}
         touched: dict[date, int] = {}
         for source_id, record in records.items():
-            new_hash = content_hash(record.payload)
+            content = record.content or Content.of(record.payload)
             old = existing.get(source_id)
             if old is not None and old.forgotten_at is not None:
                 continue
@@ -259,7 +277,7 @@ class Landing:
                 landed.stale += 1
                 continue
             settled.append(source_id)
-            same = old is not None and old.content_hash == new_hash and not old.wanted_again
+            same = old is not None and old.content_hash == content.hash and not old.wanted_again
             if same and old is not None and old.list_hash == record.list_hash:
                 landed.unchanged += 1
                 continue
@@ -292,8 +310,8 @@ class Landing:
                 {
                     **self._names(self.stream),
                     "source_id": source_id,
-                    "payload": record.payload,
-                    "content_hash": new_hash,
+                    "payload": content.written,
+                    "content_hash": content.hash,
                     "list_hash": record.list_hash,
                     "source_updated_at": record.updated_at,
                     "fetched_at": record.fetched_at,
@@ -305,7 +323,9 @@ class Landing:
                     "payload_removed_at": None,
                 }
             )
-        self.warehouse.upsert(connection, source_records, rows)
+        # Nobody else enters records: whoever does holds the counter.
+        insert(connection, source_records, [row for row in rows if row["source_id"] not in existing])
+        self.warehouse.upsert(connection, source_records, [row for row in rows if row["source_id"] in existing])
         for day, seq in (
             *self._touch_children(connection, {row["source_id"]: row for row in rows}),
             *self._touch_parents(connection, adopted),
@@ -331,7 +351,7 @@ class Landing:
                 source_records.c.gone_at,
                 source_records.c.forgotten_at,
                 wanted_again().label("wanted_again"),
-            ).where(*self._record_key(), source_records.c.source_id.in_(chunk))
+            ).where(*self._record_key(), among(connection, source_records.c.source_id, chunk))
             found.update({row.source_id: row for row in connection.execute(query)})
         return found
 
@@ -345,7 +365,7 @@ class Landing:
             query = sa.select(visits.c.correlation_key, visits.c.started_at).where(
                 visits.c.account == self.warehouse.account,
                 visits.c.provider == self.provider,
-                visits.c.correlation_key.in_(chunk),
+                among(connection, visits.c.correlation_key, chunk),
                 visits.c.started_at.is_not(None),
             )
             manifest.update(connection.execute(query).all())
@@ -354,7 +374,7 @@ class Landing:
             parent_query = sa.select(source_records.c.source_id, source_records.c.visit_day).where(
                 source_records.c.account == self.warehouse.account,
                 source_records.c.provider == self.provider,
-                source_records.c.source_id.in_(chunk),
+                among(connection, source_records.c.source_id, chunk),
                 source_records.c.parent_id.is_(None),
             )
             parents.update(connection.execute(parent_query).all())
@@ -369,7 +389,7 @@ class Landing:
                 source_records.c.source_id,
                 source_records.c.parent_id,
                 source_records.c.visit_day,
-            ).where(*self._family(), source_records.c.parent_id.in_(chunk))
+            ).where(*self._family(), among(connection, source_records.c.parent_id, chunk))
             for stream, source_id, parent_id, day in connection.execute(query).all():
                 parent = rows[parent_id]
                 seq = parent["change_seq"]
@@ -388,7 +408,11 @@ class Landing:
         """
         touched: list[tuple[date, int]] = []
         for chunk in in_chunks(list(adopted)):
-            parents = (*self._family(), source_records.c.source_id.in_(chunk), source_records.c.parent_id.is_(None))
+            parents = (
+                *self._family(),
+                among(connection, source_records.c.source_id, chunk),
+                source_records.c.parent_id.is_(None),
+            )
             query = sa.select(source_records.c.source_id, source_records.c.visit_day).where(*parents)
             touched += [(day, adopted[parent]) for parent, day in connection.execute(query)]
             connection.execute(sa.update(source_records).where(*parents).values(mapped_seq=None))

@@ -16,13 +16,16 @@ from medscribe_pipeline.notes import (
     ScribeNote,
     TranscriptTurn,
     Visit,
+    canonical_json,
 )
-from medscribe_pipeline.warehouse.amendments import amendment, read_validations
+from medscribe_pipeline.warehouse.amendments import amendment
+from medscribe_pipeline.warehouse.among import among
 from medscribe_pipeline.warehouse.store import in_chunks
 from medscribe_pipeline.warehouse.tables import note_sections, notes, transcripts
+from medscribe_pipeline.warehouse.writing import insert
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from datetime import date, datetime
 
     from medscribe_pipeline.warehouse.store import Warehouse
@@ -85,34 +88,98 @@ _LONGEST_KEY = _length(note_sections.c.key)
 
 
 def write_notes(warehouse: Warehouse, connection: sa.Connection, mapped: Sequence[MappedNote], now: datetime) -> None:
-    """Writes notes with their sections and transcripts.
+    """Writes notes with their sections and transcripts; what is there already as it is to be, is not written again.
 
     Part of the transaction that read (and on PostgreSQL locked) the records they were mapped from: that is what keeps
     an older version from replacing a newer one, and what a note amends from being decided on a row about to change.
     """
-    note_ids = [str(item.note.note_id) for item in mapped]
-    before = read_validations(connection, note_ids)
-    warehouse.upsert(
-        connection,
-        notes,
-        [
-            {**_note_row(item, now), **amendment(item.note, item.source_seq, before.get(note_id))}
-            for note_id, item in zip(note_ids, mapped, strict=True)
-        ],
-    )
+    before = _read_stored(connection, [str(item.note.note_id) for item in mapped])
+    fresh: list[dict[str, Any]] = []
+    changed: list[dict[str, Any]] = []
+    sections: dict[str, list[dict[str, Any]]] = {}
+    turns: dict[str, list[dict[str, Any]]] = {}
+    for item in mapped:
+        row = _note_row(item, now)
+        note_id = row["note_id"]
+        old = before.get(note_id)
+        row.update(amendment(item.note, item.source_seq, old))
+        if old is None:
+            fresh.append(row)
+        elif not _is_stored(row, old):
+            changed.append(row)
+        sections[note_id] = _section_rows(note_id, item.note.sections)
+        spoken = item.note.transcript
+        turns[note_id] = [{"note_id": note_id, "turns": list(spoken)}] if spoken else []
+    insert(connection, notes, fresh)
+    warehouse.upsert(connection, notes, changed)
+    _replace(connection, note_sections, sections, _of_other_words(connection, list(before), sections), before)
+    _replace(connection, transcripts, turns, _of_other_turns(connection, list(before), turns), before)
+
+
+def _read_stored(connection: sa.Connection, note_ids: Sequence[str]) -> dict[str, sa.Row[Any]]:
+    found: dict[str, sa.Row[Any]] = {}
     for chunk in in_chunks(note_ids):
-        connection.execute(sa.delete(note_sections).where(note_sections.c.note_id.in_(chunk)))
-        connection.execute(sa.delete(transcripts).where(transcripts.c.note_id.in_(chunk)))
-    sections = [row for item in mapped for row in _section_rows(str(item.note.note_id), item.note.sections)]
-    if sections:
-        connection.execute(sa.insert(note_sections), sections)
-    turns = [
-        {"note_id": str(item.note.note_id), "turns": list(item.note.transcript)}
-        for item in mapped
-        if item.note.transcript
+        query = sa.select(notes).where(among(connection, notes.c.note_id, chunk))
+        found.update((row.note_id, row) for row in connection.execute(query))
+    return found
+
+
+def _is_stored(row: dict[str, Any], old: sa.Row[Any]) -> bool:
+    """Whether a row is there as it is to be; when it was written is not what it says."""
+    return all(
+        (there := getattr(old, name)) == value
+        or (name == "practitioner" and canonical_json(there) == canonical_json(value))
+        for name, value in row.items()
+        if name != "mapped_at"
+    )
+
+
+def _replace(
+    connection: sa.Connection,
+    table: sa.Table,
+    rows: dict[str, list[dict[str, Any]]],
+    others: Sequence[str],
+    before: Collection[str],
+) -> None:
+    """Writes the rows of new notes and of `others`, which have had different ones before."""
+    for chunk in in_chunks(others):
+        connection.execute(sa.delete(table).where(among(connection, table.c.note_id, chunk)))
+    written = {*rows.keys() - before, *others}
+    insert(connection, table, [row for note_id, each in rows.items() if note_id in written for row in each])
+
+
+def _of_other_words(
+    connection: sa.Connection, note_ids: Sequence[str], sections: dict[str, list[dict[str, Any]]]
+) -> list[str]:
+    """Those of these notes whose stored sections are not these."""
+    stored: dict[str, list[tuple[Any, ...]]] = {note_id: [] for note_id in note_ids}
+    of = note_sections.c
+    for chunk in in_chunks(note_ids):
+        query = (
+            sa.select(of.note_id, of.ordinal, of.parent_ordinal, of.key, of.title, of.text, of.format)
+            .where(among(connection, of.note_id, chunk))
+            .order_by(of.note_id, of.ordinal)
+        )
+        for row in connection.execute(query):
+            stored[row[0]].append(tuple(row))
+    # Rows of `_section_rows` hold the same columns in the same order.
+    return [key for key in note_ids if stored[key] != [tuple(row.values()) for row in sections[key]]]
+
+
+def _of_other_turns(
+    connection: sa.Connection, note_ids: Sequence[str], turns: dict[str, list[dict[str, Any]]]
+) -> list[str]:
+    """Those of these notes whose stored transcripts are not these."""
+    stored: dict[str, list[Any]] = {note_id: [] for note_id in note_ids}
+    for chunk in in_chunks(note_ids):
+        query = sa.select(transcripts.c.note_id, transcripts.c.turns).where(
+            among(connection, transcripts.c.note_id, chunk)
+        )
+        for note_id, spoken in connection.execute(query):
+            stored[note_id].append(spoken)
+    return [
+        key for key in note_ids if canonical_json(stored[key]) != canonical_json([row["turns"] for row in turns[key]])
     ]
-    if turns:
-        connection.execute(sa.insert(transcripts), turns)
 
 
 def read_notes(

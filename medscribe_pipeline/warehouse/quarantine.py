@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid5
@@ -9,6 +10,7 @@ from uuid import uuid5
 import sqlalchemy as sa
 
 from medscribe_pipeline.notes import NAMESPACE
+from medscribe_pipeline.warehouse.among import among
 from medscribe_pipeline.warehouse.store import in_chunks
 from medscribe_pipeline.warehouse.tables import quarantine
 from medscribe_pipeline.watching import telemetry
@@ -38,8 +40,10 @@ class Written:
     put_aside: frozenset[str]
 
 
+@functools.lru_cache(maxsize=2048)
 def quarantine_id(account: str, stage: str, provider: str, stream: str, source_id: str) -> str:
     """Id of the quarantine row of one record at one stage: the same trouble twice is one row."""
+    # A page asks for the ids of its records several times.
     return str(uuid5(NAMESPACE, f"quarantine\x1f{account}\x1f{stage}\x1f{provider}\x1f{stream}\x1f{source_id}"))
 
 
@@ -93,7 +97,12 @@ def _before(connection: sa.Connection, ids: Sequence[str]) -> dict[str, sa.Row[A
     )
     found: dict[str, sa.Row[Any]] = {}
     for chunk in in_chunks(ids):
-        found.update({row.id: row for row in connection.execute(sa.select(*columns).where(quarantine.c.id.in_(chunk)))})
+        found.update(
+            {
+                row.id: row
+                for row in connection.execute(sa.select(*columns).where(among(connection, quarantine.c.id, chunk)))
+            }
+        )
     return found
 
 
@@ -102,6 +111,6 @@ def resolve_quarantine(connection: sa.Connection, ids: Sequence[str], now: datet
     for chunk in in_chunks(ids):
         connection.execute(
             sa.update(quarantine)
-            .where(quarantine.c.id.in_(chunk), concerns_us())
+            .where(among(connection, quarantine.c.id, chunk), concerns_us())
             .values(resolved_at=now, closed_by=None, closed_for=None)
         )

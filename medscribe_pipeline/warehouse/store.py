@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from medscribe_pipeline.errors import ConfigError
 from medscribe_pipeline.notes import canonical_json
+from medscribe_pipeline.warehouse.copying import make_copying
 from medscribe_pipeline.warehouse.failures import translated
 from medscribe_pipeline.warehouse.locks import WORKER, FileLocks, Locks, PostgresLocks, new_worker_name
 from medscribe_pipeline.warehouse.sealing import Sealing
@@ -195,13 +196,15 @@ def _create_engine(url: sa.URL) -> sa.Engine:
     logging.getLogger("sqlalchemy.engine.Engine").setLevel(logging.WARNING)
     try:
         if url.get_backend_name() == "postgresql":
-            return sa.create_engine(
+            engine = sa.create_engine(
                 url,
                 hide_parameters=True,
                 pool_pre_ping=True,
-                json_serializer=lambda value: canonical_json(value).decode(),
+                json_serializer=lambda value: (value if isinstance(value, bytes) else canonical_json(value)).decode(),
                 json_deserializer=orjson.loads,
             )
+            make_copying(engine)
+            return engine
         if url.get_backend_name() != "sqlite":
             return sa.create_engine(url, hide_parameters=True, pool_pre_ping=True)
         if url.database and url.database != ":memory:":

@@ -84,7 +84,10 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
 
 
 class Json(sa.types.TypeDecorator[Any]):
-    """JSON: `JSONB` on PostgreSQL, text elsewhere, in canonical form (see `notes.canonical_json`)."""
+    """JSON: `JSONB` on PostgreSQL, text elsewhere, in canonical form (see `notes.canonical_json`).
+
+    Bytes, which no JSON value is, are taken for that form, made already.
+    """
 
     impl = sa.Text
     cache_ok = True
@@ -101,7 +104,7 @@ class Json(sa.types.TypeDecorator[Any]):
             return None
         if dialect.name == "postgresql":
             return value
-        return canonical_json(value).decode()
+        return (value if isinstance(value, bytes) else canonical_json(value)).decode()
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
         """What the driver gives to Python value."""

@@ -67,7 +67,7 @@ def tells_nothing(error: MedscribeError) -> bool:
     """Whether neither the error, nor what hangs on it, nor its traceback holds a word of a patient or a statement."""
     assert (error.__cause__, error.__context__) == (None, None)
     told = f"{error!r} {error} {error.context} {''.join(traceback.format_exception(error))}"
-    return not any(word in told for word in (CANARY, "INSERT INTO", "[parameters", "DETAIL"))
+    return not any(word in told for word in (CANARY, "INSERT INTO", "COPY ", "[parameters", "DETAIL"))
 
 
 @contextmanager
