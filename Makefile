@@ -8,7 +8,14 @@ BIN := $(VENV)/bin
 DEMO_HOME ?= $(CURDIR)/.medscribe-demo
 JOBS ?= auto
 
-.PHONY: help demo demo-again demo-fresh ui test kill-matrix check check-deploy format docs lock clean
+# What `make bench` measures: sizes in notes, rounds, small or full sessions; INSTALL=1 adds a fresh install, PUBLISH=1
+# puts what was found into bench/README.md, ONLY takes a regular expression of cases.
+SIZES ?= 10000
+ROUNDS ?= 5
+SESSIONS ?= small
+BENCH := .venv-bench
+
+.PHONY: help demo demo-again demo-fresh ui test kill-matrix check check-deploy format docs bench lock clean
 
 help: ## Show what can be done
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -66,6 +73,18 @@ format: $(VENV)/dev.stamp ## Format the code and mend what can be mended by itse
 docs: $(VENV)/dev.stamp ## Write the generated pages of docs/ again
 	$(BIN)/python -m docs.generate
 
+# Apart from .venv: dlt and what it brings are nothing the tests should ever see.
+$(BENCH)/stamp: bench/requirements.lock pyproject.toml
+	@test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
+	@echo "Installing what is measured, and what it is compared with ..."
+	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r bench/requirements.lock
+	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+bench: $(BENCH)/stamp ## Measure us beside dlt and a bare script; bench/README.md says how (ten minutes)
+	@$(BENCH)/bin/python -m bench.compare --sizes $(SIZES) --rounds $(ROUNDS) --sessions $(SESSIONS) --only "$(ONLY)" \
+		$(if $(INSTALL),--install) $(if $(PUBLISH),--publish)
+
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header \
 	--no-emit-index-url --no-emit-find-links
 RUN_EXTRAS := --extra ui --extra postgres --extra build
@@ -74,7 +93,8 @@ lock: ## Resolve the dependencies again (needs uv)
 	$(LOCK) --upgrade $(RUN_EXTRAS) pyproject.toml -o requirements.lock
 	$(LOCK) --upgrade $(RUN_EXTRAS) $(IMAGE_EXTRAS) --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
 	$(LOCK) --upgrade $(IMAGE_EXTRAS) -c requirements-dev.lock pyproject.toml -o deploy/requirements.lock
+	$(LOCK) --upgrade $(RUN_EXTRAS) --extra bench -c requirements-dev.lock pyproject.toml -o bench/requirements.lock
 	echo hatchling | $(LOCK) --upgrade -c requirements.lock - -o deploy/requirements-build.lock
 
 clean: ## Remove the environment, caches and the demo
-	rm -rf $(VENV) $(DEMO_HOME) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(BENCH) $(DEMO_HOME) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.processes import measure
-from medscribe_pipeline.settings import FhirSettings, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -198,6 +197,7 @@ def _whole(engine: Engine) -> Case:
     by_dagster = Contestant(
         f"{MEDSCRIBE}{DAGSTER}", (str(BIN / "medscribe"), "sync", "--json"), (MIGRATE,), _processes(1), peer=LOAD
     )
+    two = ("--processes", "2")
     bare = [
         Contestant(
             f"{PLAIN}{check}{processes}",
@@ -206,8 +206,7 @@ def _whole(engine: Engine) -> Case:
             expects={"documents": KINDS},
             peer=LOAD,
         )
-        for check in ("", STRICT)
-        for processes, many in (("", ()), (TWO, ("--processes", "2")))
+        for check, processes, many in (("", "", ()), ("", TWO, two), (STRICT, TWO, two))
     ]
     return Case(WHOLE, engine, (*ours, by_dagster, *bare))
 
@@ -264,17 +263,10 @@ def _processes(number: int) -> dict[str, str]:
 
 
 def _checks() -> dict[str, dict[str, str]]:
-    """Settings by kind of check; the one there is where there is no setting."""
-    if "check" not in FhirSettings.model_fields:
-        return {STRICT: {}}
     return {"": {"MEDSCRIBE_FHIR_CHECK": "shape"}, STRICT: {"MEDSCRIBE_FHIR_CHECK": "strict"}}
 
 
 def _ways() -> dict[str, dict[str, str]]:
-    """Our ways to do it, as far as there are settings for them: kind of check, number of processes."""
-    numbers = {"": 1, TWO: 2} if "processes" in Settings.model_fields else {"": 1}
-    return {
-        f"{check}{many}": settings | _processes(number)
-        for check, settings in _checks().items()
-        for many, number in numbers.items()
-    }
+    """Our ways to do it: kind of check, number of processes."""
+    shape, strict = _checks().values()
+    return {"": shape | _processes(1), TWO: shape | _processes(2), STRICT + TWO: strict | _processes(2)}

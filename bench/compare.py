@@ -67,7 +67,9 @@ def _turn(places: Places, world: World, case: Case, contestant: Contestant, numb
         cost = measure(contestant.arguments(contestant.command, world, place), contestant.environment(world, place))
         for name, times in contestant.expects.items():
             if cost.said.get(name, 0) != times * world.notes:
-                raise Failed(f"{case.name}, {contestant.name}: {name} is not {times} for each note, it says {cost.said}")
+                raise Failed(
+                    f"{case.name}, {contestant.name}: {name} is not {times} for each note, it says {cost.said}"
+                )
         written = places.rows_written(place)
         return Row(
             case=case.name,
