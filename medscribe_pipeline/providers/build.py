@@ -143,10 +143,8 @@ def build_notes_of(
             return
         report = _totals(warehouse, day)
         report.looked_at, report.newly_quarantined = looked_at.pop(day), fresh.pop(day)
-        log.info(
-            "Notes built: day=%s looked_at=%d notes=%d quarantined=%d",
-            *(day, report.looked_at, report.notes, report.newly_quarantined),
-        )
+        looked, new = report.looked_at, report.newly_quarantined
+        log.info("Notes built: day=%s looked_at=%d notes=%d quarantined=%d", day, looked, report.notes, new)
         telemetry.add("medscribe.notes", report.looked_at)
         done(day, report)
 

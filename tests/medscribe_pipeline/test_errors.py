@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from datetime import UTC, datetime
 
@@ -37,6 +38,26 @@ UNTIL = datetime(2026, 3, 2, 9, 0, 0, 5, tzinfo=UTC)
 def test_each_kind_has_its_code_and_exit_code(error: MedscribeError, code: str, exit_code: int) -> None:
     assert (error.code, error.exit_code) == (code, exit_code)
     assert isinstance(error, MedscribeError)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Deferred("m", until=UNTIL, status=429),
+        Rejected("m", code="no", field_paths=["a.0.b"], context={"line": 3}),
+        *(
+            getattr(errors, name)("m", code="c")
+            for name in errors.__all__
+            if name not in ("Deferred", "Rejected", "place_of")
+        ),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_passes_from_one_process_to_another(error: MedscribeError) -> None:
+    handed_on = pickle.loads(pickle.dumps(error))  # noqa: S301  # what this very line has made
+
+    assert (type(handed_on), handed_on.args, vars(handed_on)) == (type(error), error.args, vars(error))
+    assert str(handed_on) == str(error)
 
 
 def test_every_public_error_is_one_of_ours() -> None:

@@ -15,7 +15,9 @@ from medscribe_pipeline.fhir.build import DocumentsReport, build_day, count_due,
 from medscribe_pipeline.fhir.documents import build_documents
 from medscribe_pipeline.fhir.rules import check
 from medscribe_pipeline.notes import NoteSection, NoteState, ScribeNote, TranscriptTurn, content_hash, stable_id
+from medscribe_pipeline.processes import Batch
 from medscribe_pipeline.settings import FhirSettings
+from medscribe_pipeline.warehouse.erasure import Scope, forget
 from medscribe_pipeline.warehouse.notes import MappedNote, write_notes
 from medscribe_pipeline.warehouse.tables import fhir_documents, quarantine
 from tests.databases import NOW, TODAY, dump, rows_of
@@ -352,6 +354,53 @@ def test_a_run_that_was_overtaken_leaves_nothing_that_is_older(
     rows = rows_of(warehouse, fhir_documents)
     assert {row["version"] for row in rows} == {a_note(1, "New.").version}
     assert "Transcript" not in {row["kind"] for row in rows}
+
+
+@pytest.mark.parametrize("words", ["Old.", "Forbidden."], ids=["built", "refused"])
+def test_a_note_that_is_forgotten_while_it_is_built_leaves_nothing(
+    warehouse: Warehouse, settings: Settings, monkeypatch: pytest.MonkeyPatch, refused: set[str], words: str
+) -> None:
+    refused.add("Forbidden")
+    write(warehouse, a_note(1, words), a_note(2))
+
+    def slow(note: ScribeNote, options: BuildOptions) -> Any:
+        monkeypatch.setattr(build, "build_documents", build_documents)
+        forget(warehouse, Scope(notes={str(a_note(1).note_id)}), now=NOW, who="somebody")
+        return build_documents(note, options)
+
+    monkeypatch.setattr(build, "build_documents", slow)
+    report = run(warehouse, settings)
+
+    assert (report.built, report.quarantined) == (1, {})
+    assert {row["note_id"] for row in rows_of(warehouse, fhir_documents)} == {str(a_note(2).note_id)}
+    assert rows_of(warehouse, quarantine) == []
+
+
+def test_a_note_that_changed_while_it_was_built_is_due_still(
+    warehouse: Warehouse, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(warehouse, a_note(1, "Old."))
+
+    def slow(note: ScribeNote, options: BuildOptions) -> Any:
+        monkeypatch.setattr(build, "build_documents", build_documents)
+        write(warehouse, a_note(1, "New."), seq=2)
+        return build_documents(note, options)
+
+    monkeypatch.setattr(build, "build_documents", slow)
+    overtaken, waiting = run(warehouse, settings), due(warehouse, settings)
+
+    assert (overtaken.built, overtaken.compositions, waiting) == (0, 0, 1)
+    assert run(warehouse, settings).built == 1
+
+
+def test_documents_are_built_by_the_mapping_they_are_to_be_built_by(warehouse: Warehouse, settings: Settings) -> None:
+    write(warehouse, a_note(1))
+
+    with pytest.raises(MedscribeError) as raised:
+        build.build_batch(warehouse, settings, Batch(TODAY, (str(a_note(1).note_id),), True, "another"), NOW)
+
+    assert raised.value.code == "mapping_differs"
+    assert rows_of(warehouse, fhir_documents) == []
 
 
 def test_more_notes_than_one_batch_are_all_built(
