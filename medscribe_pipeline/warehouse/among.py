@@ -6,6 +6,7 @@ of them as one.
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -15,9 +16,12 @@ from medscribe_pipeline.warehouse.tables import Json
 from medscribe_pipeline.warehouse.writing import native_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-__all__ = ["among"]
+__all__ = ["KEYS", "among", "among_keys"]
+
+KEYS = "among_keys"
+"""Name of the parameter that `among_keys` leaves to be given."""
 
 
 def among(connection: sa.Connection, column: sa.ColumnElement[Any], values: Sequence[str]) -> sa.ColumnElement[bool]:
@@ -28,11 +32,27 @@ def among(connection: sa.Connection, column: sa.ColumnElement[Any], values: Sequ
         column: The column.
         values: Any number up to `store.IN_CHUNK`: other databases get an `IN` list of them.
     """
-    match native_name(connection):
+    return _condition(native_name(connection), column, functools.partial(sa.bindparam, KEYS, list(values), unique=True))
+
+
+def among_keys(native: str | None, column: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+    """The same for a statement that is made once and executed with the parameter `KEYS`, a list.
+
+    Args:
+        native: From `writing.native_name`.
+        column: The column.
+    """
+    return _condition(native, column, functools.partial(sa.bindparam, KEYS))
+
+
+def _condition(
+    native: str | None, column: sa.ColumnElement[Any], parameter: Callable[..., sa.BindParameter[Any]]
+) -> sa.ColumnElement[bool]:
+    match native:
         case "sqlite":
-            each = sa.func.json_each(sa.bindparam(None, list(values), type_=Json)).table_valued("value")
+            each = sa.func.json_each(parameter(type_=Json)).table_valued("value")
             return column.in_(sa.select(each.c.value))
         case "postgresql":
-            return column == sa.any_(sa.bindparam(None, list(values), type_=postgresql.ARRAY(sa.Text)))
+            return column == sa.any_(parameter(type_=postgresql.ARRAY(sa.Text)))
         case _:
-            return column.in_(values)
+            return column.in_(parameter(expanding=True))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from medscribe_pipeline.warehouse.tables import visit_days
+from medscribe_pipeline.warehouse.writing import insert
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,27 +52,34 @@ def mark_changed(warehouse: Warehouse, connection: sa.Connection, days: Mapping[
     """Notes that `days` were touched by the change_seq each maps to. Part of the landing transaction."""
     if not days:
         return
-    existing = dict(
-        connection.execute(
-            sa.select(visit_days.c.visit_day, visit_days.c.built_seq).where(
-                visit_days.c.account == warehouse.account, visit_days.c.visit_day.in_(list(days))
-            )
-        ).all()
+    existing = set(connection.scalars(_THERE, {"of_account": warehouse.account, "of_days": list(days)}))
+    insert(
+        connection,
+        visit_days,
+        [
+            {"account": warehouse.account, "visit_day": day, "changed_seq": seq, "built_seq": 0}
+            for day, seq in days.items()
+            if day not in existing
+        ],
     )
-    fresh = [
-        {"account": warehouse.account, "visit_day": day, "changed_seq": seq, "built_seq": 0}
+    known = [
+        {"of_account": warehouse.account, "of_day": day, "changed_seq": seq}
         for day, seq in days.items()
-        if day not in existing
+        if day in existing
     ]
-    if fresh:
-        connection.execute(sa.insert(visit_days), fresh)
-    for day, seq in days.items():
-        if day in existing:
-            connection.execute(
-                sa.update(visit_days)
-                .where(visit_days.c.account == warehouse.account, visit_days.c.visit_day == day)
-                .values(changed_seq=seq)
-            )
+    if known:
+        connection.execute(_CHANGE, known)
+
+
+_THERE = sa.select(visit_days.c.visit_day).where(
+    visit_days.c.account == sa.bindparam("of_account"),
+    visit_days.c.visit_day.in_(sa.bindparam("of_days", expanding=True)),
+)
+_CHANGE = (
+    sa.update(visit_days)
+    .where(visit_days.c.account == sa.bindparam("of_account"), visit_days.c.visit_day == sa.bindparam("of_day"))
+    .values(changed_seq=sa.bindparam("changed_seq"))
+)
 
 
 def days_to_build(warehouse: Warehouse, fingerprint: str, *, limit: int | None = None) -> list[tuple[date, int]]:

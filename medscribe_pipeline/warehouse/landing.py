@@ -13,8 +13,8 @@ from medscribe_pipeline.errors import MedscribeError
 from medscribe_pipeline.notes import canonical_json
 from medscribe_pipeline.warehouse.among import among
 from medscribe_pipeline.warehouse.days import mark_changed
+from medscribe_pipeline.warehouse.landed_rows import LandedRows
 from medscribe_pipeline.warehouse.quarantine import (
-    concerns_us,
     quarantine_id,
     resolve_quarantine,
     write_quarantine,
@@ -26,9 +26,7 @@ from medscribe_pipeline.warehouse.tables import (
     source_records,
     sync_cursor_history,
     sync_cursors,
-    visits,
 )
-from medscribe_pipeline.warehouse.tombstones import wanted_again
 from medscribe_pipeline.warehouse.writing import insert
 
 if TYPE_CHECKING:
@@ -107,6 +105,10 @@ class Known:
     forgotten: bool = False
 
 
+_COUNTER = sa.select(change_counter.c.value).with_for_update()
+_COUNT = sa.update(change_counter)
+
+
 @dataclass(slots=True)
 class Landed:
     """What one or more pages did. `stale` rows were older than what was there already."""
@@ -156,6 +158,7 @@ class Landing:
         self._days = days
         self._run_id = run_id
         self._cursor_stream = cursor_stream or stream
+        self._there = LandedRows(warehouse.account, provider, stream)
 
     def cursor(self) -> Cursor:
         """Where the last sync stood; an empty cursor before the first."""
@@ -174,24 +177,11 @@ class Landing:
         known: dict[str, Known] = {}
         forgotten: dict[str, Known] = {}
         with self.warehouse.read() as connection:
-            for chunk in in_chunks(source_ids):
-                landed = sa.select(
-                    source_records.c.source_id, source_records.c.list_hash, source_records.c.forgotten_at
-                ).where(*self._record_key(), among(connection, source_records.c.source_id, chunk), ~wanted_again())
-                for key, seen, forgotten_at in connection.execute(landed):
-                    into = known if forgotten_at is None else forgotten
-                    into[key] = Known(seen, forgotten=forgotten_at is not None)
-                waits = quarantine.c.closed_by.is_(None)
-                # By their ids: the table has no other key that finds single records.
-                seen_before = sa.select(quarantine.c.source_id, quarantine.c.payload_hash, waits).where(
-                    among(connection, quarantine.c.id, [self._quarantine_id(source_id) for source_id in chunk]),
-                    concerns_us(),
-                    sa.or_(quarantine.c.error_code.not_like("detail%"), ~waits),
-                )
-                known.update(
-                    (key, Known(seen, quarantined=bool(open_still)))
-                    for key, seen, open_still in connection.execute(seen_before)
-                )
+            for key, seen, forgotten_at in self._there.list_items(connection, source_ids):
+                into = known if forgotten_at is None else forgotten
+                into[key] = Known(seen, forgotten=forgotten_at is not None)
+            problems = self._there.problems(connection, [self._quarantine_id(source_id) for source_id in source_ids])
+            known.update((key, Known(seen, quarantined=bool(waits))) for key, seen, waits in problems)
         return known | forgotten
 
     def waiting_for_detail(self, limit: int) -> list[tuple[str, Any]]:
@@ -261,7 +251,7 @@ class Landing:
     ) -> None:
         # Locking the counter first makes landing transactions follow each other, so that what is read below is
         # still true when it is written, and change_seq rises in commit order.
-        sequence = connection.scalar(sa.select(change_counter.c.value).with_for_update()) or 0
+        sequence = connection.scalar(_COUNTER) or 0
         existing = self._existing(connection, list(records))
         manifest, parents = self._visit_facts(connection, records)
         rows: list[dict[str, Any]] = []
@@ -332,73 +322,34 @@ class Landing:
         ):
             touched[day] = max(seq, touched.get(day, 0))
         if rows:
-            connection.execute(sa.update(change_counter).values(value=sequence))
+            connection.execute(_COUNT, {"value": sequence})
         mark_changed(self.warehouse, connection, touched)
         landed.days |= set(touched)
         resolve_quarantine(connection, [self._quarantine_id(source_id) for source_id in settled], now)
 
     def _existing(self, connection: sa.Connection, source_ids: list[str]) -> dict[str, sa.Row[Any]]:
-        found: dict[str, sa.Row[Any]] = {}
-        for chunk in in_chunks(source_ids):
-            query = sa.select(
-                source_records.c.source_id,
-                source_records.c.content_hash,
-                source_records.c.list_hash,
-                source_records.c.source_updated_at,
-                source_records.c.fetched_at,
-                source_records.c.visit_day,
-                source_records.c.parent_id,
-                source_records.c.gone_at,
-                source_records.c.forgotten_at,
-                wanted_again().label("wanted_again"),
-            ).where(*self._record_key(), among(connection, source_records.c.source_id, chunk))
-            found.update({row.source_id: row for row in connection.execute(query)})
-        return found
+        return {row.source_id: row for row in self._there.records(connection, source_ids)}
 
     def _visit_facts(
         self, connection: sa.Connection, records: dict[str, SourceRecord]
     ) -> tuple[dict[str, datetime], dict[str, date]]:
         """When the manifest says the visits were, and the visit days of the records these hang on."""
         parent_ids = sorted({record.parent_id for record in records.values() if record.parent_id})
-        manifest: dict[str, datetime] = {}
-        for chunk in in_chunks([*records, *parent_ids]):
-            query = sa.select(visits.c.correlation_key, visits.c.started_at).where(
-                visits.c.account == self.warehouse.account,
-                visits.c.provider == self.provider,
-                among(connection, visits.c.correlation_key, chunk),
-                visits.c.started_at.is_not(None),
-            )
-            manifest.update(connection.execute(query).all())
-        parents: dict[str, date] = {}
-        for chunk in in_chunks(parent_ids):
-            parent_query = sa.select(source_records.c.source_id, source_records.c.visit_day).where(
-                source_records.c.account == self.warehouse.account,
-                source_records.c.provider == self.provider,
-                among(connection, source_records.c.source_id, chunk),
-                source_records.c.parent_id.is_(None),
-            )
-            parents.update(connection.execute(parent_query).all())
-        return manifest, parents
+        manifest: dict[str, datetime] = dict(self._there.started_at(connection, [*records, *parent_ids]))
+        return manifest, dict(self._there.parents(connection, parent_ids))
 
     def _touch_children(self, connection: sa.Connection, rows: dict[str, dict[str, Any]]) -> list[tuple[date, int]]:
         """A changed parent (an audio that was validated, archived, moved) makes the notes that hang on it due."""
         touched: list[tuple[date, int]] = []
-        for chunk in in_chunks(list(rows)):
-            query = sa.select(
-                source_records.c.stream,
-                source_records.c.source_id,
-                source_records.c.parent_id,
-                source_records.c.visit_day,
-            ).where(*self._family(), among(connection, source_records.c.parent_id, chunk))
-            for stream, source_id, parent_id, day in connection.execute(query).all():
-                parent = rows[parent_id]
-                seq = parent["change_seq"]
-                touched += [(day, seq), (parent["visit_day"], seq)]
-                connection.execute(
-                    sa.update(source_records)
-                    .where(*self._family(), source_records.c.stream == stream, source_records.c.source_id == source_id)
-                    .values(visit_day=parent["visit_day"], change_seq=seq)
-                )
+        for stream, source_id, parent_id, day in self._there.children(connection, list(rows)):
+            parent = rows[parent_id]
+            seq = parent["change_seq"]
+            touched += [(day, seq), (parent["visit_day"], seq)]
+            connection.execute(
+                sa.update(source_records)
+                .where(*self._family(), source_records.c.stream == stream, source_records.c.source_id == source_id)
+                .values(visit_day=parent["visit_day"], change_seq=seq)
+            )
         return touched
 
     def _touch_parents(self, connection: sa.Connection, adopted: dict[str, int]) -> list[tuple[date, int]]:

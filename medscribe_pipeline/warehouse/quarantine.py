@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from uuid import uuid5
 
 import sqlalchemy as sa
 
 from medscribe_pipeline.notes import NAMESPACE
-from medscribe_pipeline.warehouse.among import among
+from medscribe_pipeline.warehouse.among import KEYS, among, among_keys
 from medscribe_pipeline.warehouse.store import in_chunks
 from medscribe_pipeline.warehouse.tables import quarantine
+from medscribe_pipeline.warehouse.writing import native_name
 from medscribe_pipeline.watching import telemetry
 
 if TYPE_CHECKING:
@@ -40,11 +41,16 @@ class Written:
     put_aside: frozenset[str]
 
 
-@functools.lru_cache(maxsize=2048)
 def quarantine_id(account: str, stage: str, provider: str, stream: str, source_id: str) -> str:
     """Id of the quarantine row of one record at one stage: the same trouble twice is one row."""
-    # A page asks for the ids of its records several times.
-    return str(uuid5(NAMESPACE, f"quarantine\x1f{account}\x1f{stage}\x1f{provider}\x1f{stream}\x1f{source_id}"))
+    # What uuid5 makes of it, without the objects it makes on the way: every record that goes well is looked up, too.
+    name = f"quarantine\x1f{account}\x1f{stage}\x1f{provider}\x1f{stream}\x1f{source_id}"
+    digest = hashlib.sha1(_NAMESPACE + name.encode(), usedforsecurity=False).hexdigest()
+    variant = "89ab"[int(digest[16], 16) & 0b11]
+    return f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{variant}{digest[17:20]}-{digest[20:32]}"
+
+
+_NAMESPACE = NAMESPACE.bytes
 
 
 def concerns_us() -> sa.ColumnElement[bool]:
@@ -108,9 +114,11 @@ def _before(connection: sa.Connection, ids: Sequence[str]) -> dict[str, sa.Row[A
 
 def resolve_quarantine(connection: sa.Connection, ids: Sequence[str], now: datetime) -> None:
     """Closes those of these rows that are open, and forgets that somebody put them aside."""
+    statement = _resolution(native_name(connection))
     for chunk in in_chunks(ids):
-        connection.execute(
-            sa.update(quarantine)
-            .where(among(connection, quarantine.c.id, chunk), concerns_us())
-            .values(resolved_at=now, closed_by=None, closed_for=None)
-        )
+        connection.execute(statement, {KEYS: list(chunk), "resolved_at": now, "closed_by": None, "closed_for": None})
+
+
+@functools.cache
+def _resolution(native: str | None) -> sa.Update:
+    return sa.update(quarantine).where(among_keys(native, quarantine.c.id), concerns_us())
