@@ -16,6 +16,7 @@ import sys
 import uuid
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import count
 from multiprocessing import get_context
@@ -57,9 +58,13 @@ class Order:
 def work(order: Order) -> Counter[str]:
     """Does one process's part."""
     counted: Counter[str] = Counter()
-    tables = open_tables(order.database)
-    with httpx.Client() as provider, _fhir_client() as server, ThreadPoolExecutor(CONNECTIONS) as pool:
-        checker = Checker(order.check) if order.stages & {"fhir", "map"} else None
+    checker = Checker(order.check) if order.stages & {"fhir", "map"} else None
+    with (
+        closing(open_tables(order.database)) as tables,
+        httpx.Client() as provider,
+        _fhir_client() as server,
+        ThreadPoolExecutor(CONNECTIONS) as pool,
+    ):
         for sessions in _sessions(provider, order, counted):
             if "again" in order.stages:
                 known = tables.hashes([session["id"] for session in sessions])
@@ -70,14 +75,16 @@ def work(order: Order) -> Counter[str]:
                 tables.upsert(rows)
             if "post" in order.stages:
                 counted["posted"] += _post([row[1:] for row in rows["documents"]], order, server, pool)
-    tables.close()
     return counted
 
 
 def deliver(order: Order) -> Counter[str]:
     """Posts what is there."""
-    tables = open_tables(order.database)
-    with _fhir_client() as server, ThreadPoolExecutor(CONNECTIONS) as pool:
+    with (
+        closing(open_tables(order.database)) as tables,
+        _fhir_client() as server,
+        ThreadPoolExecutor(CONNECTIONS) as pool,
+    ):
         return Counter(posted=_post(tables.documents(), order, server, pool))
 
 
@@ -147,7 +154,8 @@ def _post(found: Sequence[tuple[str, bytes]], order: Order, server: httpx.Client
 def run(order: Order, processes: int) -> Counter[str]:
     """Does all of it, in as many processes."""
     if "create" in order.stages:
-        open_tables(order.database).create()
+        with closing(open_tables(order.database)) as tables:
+            tables.create()
         return Counter()
     if "deliver" in order.stages:
         return deliver(order)
