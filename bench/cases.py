@@ -105,6 +105,7 @@ class Contestant:
             "MEDSCRIBE_WAREHOUSE_URL": place.url.replace("postgresql://", "postgresql+psycopg://"),
             "MEDSCRIBE_AUDIOSCRIBE_TOKEN": "bench",
             "MEDSCRIBE_AUDIOSCRIBE_BASE_URL": world.provider,
+            "MEDSCRIBE_LOG_LEVEL": "warning",  # as the command has it
             "DAGSTER_HOME": f"{place.folder}/home/dagster",
             **given,
         }
