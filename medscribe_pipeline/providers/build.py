@@ -20,6 +20,7 @@ from medscribe_pipeline.providers.pull import UNEXPECTED, field_paths
 from medscribe_pipeline.providers.records import Held
 from medscribe_pipeline.warehouse.history import keep_replaced
 from medscribe_pipeline.warehouse.notes import MappedNote, read_notes, too_long, write_notes
+from medscribe_pipeline.warehouse.outcomes import write_outcomes
 from medscribe_pipeline.warehouse.quarantine import DISCARDED, quarantine_id, resolve_quarantine, write_quarantine
 from medscribe_pipeline.warehouse.tables import note_sections, notes, source_records
 from medscribe_pipeline.warehouse.tombstones import GONE, PAYLOAD_REMOVED
@@ -233,9 +234,9 @@ def _write(
             problems.append(_problem(warehouse, row, made.code or UNEXPECTED, made.paths, now, batch.run_id))
         outcomes.append(
             {
-                "b_provider": row.provider,
-                "b_stream": row.stream,
-                "b_source_id": row.source_id,
+                "provider": row.provider,
+                "stream": row.stream,
+                "source_id": row.source_id,
                 "outcome": made.outcome,
                 "outcome_code": made.code,
                 "mapped_seq": row.change_seq,
@@ -249,12 +250,12 @@ def _write(
     kept = {problem["id"] for problem in problems}
     resolved: list[str] = []
     for each in outcomes:
-        key = quarantine_id(warehouse.account, "map", each["b_provider"], each["b_stream"], each["b_source_id"])
+        key = quarantine_id(warehouse.account, "map", each["provider"], each["stream"], each["source_id"])
         if key in written.put_aside:
             each.update(outcome="held", outcome_code=DISCARDED)
         elif key not in kept:
             resolved.append(key)
-    _write_outcomes(warehouse, connection, outcomes)
+    write_outcomes(connection, warehouse.account, outcomes)
     resolve_quarantine(connection, resolved, now)
     return written.fresh
 
@@ -303,18 +304,6 @@ def _retracted(note: ScribeNote) -> ScribeNote:
         return note
     version = content_hash([note.version, NoteState.RETRACTED])
     return replace(note, state=NoteState.RETRACTED, version=version, attested=False)
-
-
-def _write_outcomes(warehouse: Warehouse, connection: sa.Connection, outcomes: list[dict[str, Any]]) -> None:
-    if not outcomes:
-        return
-    statement = sa.update(source_records).where(
-        source_records.c.account == warehouse.account,
-        source_records.c.provider == sa.bindparam("b_provider"),
-        source_records.c.stream == sa.bindparam("b_stream"),
-        source_records.c.source_id == sa.bindparam("b_source_id"),
-    )
-    connection.execute(statement, outcomes)
 
 
 def _problem(
