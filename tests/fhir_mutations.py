@@ -28,7 +28,7 @@ class Word(str):
 
 
 _TEXTS = (
-    *("", " ", "\n", "\u00a0", "\u2003\t", "x", " x", "a b", "a  b", "x ", "x\n", "\r\n\tx", "x\x00", "x\x0b"),
+    *("", " ", "  ", "\n", "\u00a0", "\u2003\t", "x", " x", "a b", "a  b", "x ", "x\n", "\r\n\tx", "x\x00", "x\x0b"),
     *("x\x1b", "\x7f", "\x85", "\u2028", "\ud800", "x\udfff", "\ufffe", "x\uffff", "\ufeff", "\u202eabc"),
     *("👩🏽‍⚕️ é ﬁ 𝔛", "١٢٣", CANARY, "final", "current", "Patient", "en", "0", "-1", "1", "true", "null", "None"),
     *("#", "#x", "Patient/1", "x" * 64, "x" * 65, "é" * 1_500, " " * 1_500, "a.b-C.9", "a_b", "a,b"),
@@ -96,6 +96,9 @@ _ADDED: tuple[tuple[Any, Any], ...] = (
 )
 
 
+_NAMES = ("display", "end", "hash", "language", "party", "recorded", "role", "status", "text", "title", "value", "what")
+
+
 def paths(node: Any, path: Path = ()) -> Iterator[Path]:
     """Every place of a resource."""
     if path:
@@ -128,11 +131,16 @@ def changes(value: Any) -> Iterator[Any]:
             value.encode(errors="surrogatepass"),
             Word(value),
         )
+    if type(value) is int:
+        yield str(value)
+    if isinstance(value, str) and value.isdecimal():
+        yield int(value)
     if isinstance(value, dict):
         for name in value:
             yield {key: below for key, below in value.items() if key != name}
             yield {f"{key}X" if key == name else key: below for key, below in value.items()}
-            yield {f"_{key}" if key == name else key: below for key, below in value.items()}
+            for other in (f"_{name}", *_NAMES):
+                yield {other if key == name else key: below for key, below in value.items()}
         yield from ({**value, name: added} for name, added in _ADDED)
         yield dict(reversed(value.items()))
     if isinstance(value, list):

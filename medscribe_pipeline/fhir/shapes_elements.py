@@ -140,25 +140,20 @@ _NARRATIVE = _element({"status": None, "div": _div})
 _SECTION_ELEMENTS: dict[str, Look | None] = {"title": _text, "code": _CONCEPT, "text": _NARRATIVE}
 SECTION = _SECTION_ELEMENTS["section"] = _element(_SECTION_ELEMENTS)
 
-_ATTACHMENT_ELEMENTS: dict[str, Look | None] = {
-    "contentType": None,
-    "language": None,
-    "data": _data,
-    "size": _size,
-    "hash": _hash,
-    "title": _text,
-    "creation": _moment,
-}
-
-
-def _attachment(value: Any, add: Add) -> None:
-    if "data" not in value:
-        raise Unsure  # without it nothing would be held against size and hash
-    _WITH_DATA(value, add)
-
-
-_WITH_DATA = _element(_ATTACHMENT_ELEMENTS, "Attachment")
-_CONTENT = _element({"attachment": _attachment, "format": None, "profile": None})
+# One without data would have a URL, which is no element of ours: so its rules always have data to hold against.
+_ATTACHMENT = _element(
+    {
+        "contentType": None,
+        "language": None,
+        "data": _data,
+        "size": _size,
+        "hash": _hash,
+        "title": _text,
+        "creation": _moment,
+    },
+    "Attachment",
+)
+_CONTENT = _element({"attachment": _ATTACHMENT, "format": None, "profile": None})
 
 _ANY: dict[str, Look | None] = {"resourceType": None, "meta": None, "language": None}
 _COMPOSITION = _element(

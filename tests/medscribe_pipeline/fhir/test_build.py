@@ -91,6 +91,19 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     return words
 
 
+@pytest.mark.parametrize("how", ["shape", "strict"])
+def test_documents_are_checked_as_the_setting_says(
+    warehouse: Warehouse, settings: Settings, monkeypatch: pytest.MonkeyPatch, how: Literal["shape", "strict"]
+) -> None:
+    seen: list[tuple[str, ...]] = []
+    monkeypatch.setattr(build, "check", lambda resource, *told: seen.append((resource["resourceType"], *told)))
+    write(warehouse, a_note(1))
+
+    run(warehouse, settings.model_copy(update={"fhir": FhirSettings(check=how)}))
+
+    assert seen == [(kind, "R4", how) for kind in KINDS]
+
+
 def test_each_note_becomes_its_documents(warehouse: Warehouse, settings: Settings) -> None:
     write(warehouse, a_note(1), a_note(2, state=NoteState.DRAFT))
     before = due(warehouse, settings)
