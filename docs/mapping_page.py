@@ -172,6 +172,21 @@ Unknown keys are sent as codes of the same CodeSystem, which is why it calls its
 is `equivalent`, good is `inexact`, broad is `wider` and none is `unmatched`; the comment names the source."""
 
 _CHECKED = """\
+## Checked before it goes on
+
+Every resource is held against the rules of its release before it is stored: types, cardinality, codes, references,
+invariants and narratives by rules of this project, and all of it again by the models of `fhir.resources`. What breaks
+one goes to [quarantine](quarantine.md). `MEDSCRIBE_FHIR_CHECK` chooses how; there is no way around it, and the
+documents are the same.
+
+- `strict` looks at all of it each time.
+- `shape`, unless told otherwise, comes to the same verdicts at a tenth of the cost. Elements, codes, systems, statuses
+  and the lengths of lists, to the letter, are the shape of a resource. A shape is looked at by the strict check when a
+  process meets it first, and remembered as a digest if it passes; so is each section of a Composition. What can differ
+  within a shape is looked at in every resource: each text, time, identifier, narrative and attachment, and whether a
+  period, an attachment or an agent agrees with itself. Whatever that walk cannot vouch for, the strict check decides;
+  what is refused carries its findings. `medscribe fhir bundle` always checks strictly.
+
 ## Checked from outside
 
 Beside what every build checks, validators that share no code with this project have read the resources of a fixed

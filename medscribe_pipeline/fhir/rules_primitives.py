@@ -48,6 +48,8 @@ def text(value: Any, limit: int = _MAX_STRING) -> str | None:
     """`string` and `markdown`: something visible, nothing illegal, at most 1,048,576 characters."""
     if not isinstance(value, str):
         return "ele-1" if value is None else "json"
+    if value[:1] > " " and value.isprintable() and len(value) <= limit:
+        return None  # as nearly all are, and seen quickly: what begins with a visible character and can be printed
     if not value or value.isspace():
         return "ele-1"
     return "string" if len(value) > limit or _ILLEGAL.search(value) else None

@@ -32,7 +32,6 @@ _MOMENT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-](0[0-9]|1[0-3]):[0-5][0-9])"
 )
 _CODING = frozenset({"system", "version", "code", "display", "userSelected"})
-_SHORT = 1000
 
 
 class Unsure(Exception):
@@ -71,12 +70,7 @@ def _element(elements: dict[str, Look | None], kind: str = "") -> Look:
 
 
 def _text(value: Any, _add: Add) -> None:
-    if type(value) is not str:
-        raise Unsure
-    # What can be printed is legal, and something of it is seen if it does not begin with a space.
-    if len(value) < _SHORT and value.isprintable() and value[:1] > " ":
-        return
-    if text(value):
+    if type(value) is not str or text(value):
         raise Unsure
 
 

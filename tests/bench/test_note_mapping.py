@@ -20,11 +20,13 @@ def test_it_prints_medians_and_their_ratio() -> None:
 
     assert (ran.returncode, ran.stderr) == (0, "")
     figures = [float(line.split("  ")[-1].split()[0]) for line in ran.stdout.splitlines()]
-    assert len(figures) == 4
-    assert all(figure > 0 for figure in figures[:3])
+    assert len(figures) == 8
+    assert all(figure > 0 for figure in figures[:6])
     assert re.search(r"^ratio to the models alone +[0-9]+\.[0-9]{2}$", ran.stdout, re.MULTILINE)
 
 
 def test_the_note_has_eight_sections() -> None:
     assert len(NOTE.sections) == len(set(KEYS)) == 8
-    assert set(measure(rounds=1, repeat=1)) == {"models", "mapping", "everything"}
+    assert set(measure(rounds=1, repeat=1)) == {
+        *("models", "mapping", "strict", "shape", "everything", "everything, shape"),
+    }
