@@ -66,7 +66,7 @@ def staged(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[st
     Args:
         connection: An open write transaction for which `can_stage` holds.
         table: The table they are meant for; the temporary one has those of its columns that the rows have.
-        rows: Dicts with the same keys, at least one.
+        rows: Dicts with the same keys, at least two: see `copy_into`.
 
     Returns:
         The temporary table, holding these rows and no others.
@@ -101,7 +101,7 @@ def copy_into(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping
     Args:
         connection: An open write transaction for which `can_copy` holds.
         table: Where to.
-        rows: Dicts with the same keys, at least one.
+        rows: Dicts with the same keys, at least two: one alone is no `executemany` to SQLAlchemy.
     """
     statement, types = _copy(table, tuple(rows[0]), connection.dialect)
     values = bound(connection.dialect, table, list(rows[0]), rows)

@@ -98,7 +98,8 @@ def write_notes(warehouse: Warehouse, connection: sa.Connection, mapped: Sequenc
     changed: list[dict[str, Any]] = []
     sections: dict[str, list[dict[str, Any]]] = {}
     turns: dict[str, list[dict[str, Any]]] = {}
-    for item in mapped:
+    # In the order of the keys: neighbours go into the same pages of an index.
+    for item in sorted(mapped, key=lambda each: each.note.note_id.bytes):
         row = _note_row(item, now)
         note_id = row["note_id"]
         old = before.get(note_id)
@@ -258,8 +259,14 @@ def _note_row(item: MappedNote, now: datetime) -> dict[str, Any]:
 
 def _section_rows(note_id: str, sections: Sequence[NoteSection]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
+    _add_sections(rows, note_id, sections, None)
+    return rows
 
-    def add(section: NoteSection, parent: int | None) -> None:
+
+def _add_sections(
+    rows: list[dict[str, Any]], note_id: str, sections: Sequence[NoteSection], parent: int | None
+) -> None:
+    for section in sections:
         ordinal = len(rows)
         rows.append(
             {
@@ -272,12 +279,8 @@ def _section_rows(note_id: str, sections: Sequence[NoteSection]) -> list[dict[st
                 "format": section.format,
             }
         )
-        for nested in section.sections:
-            add(nested, ordinal)
-
-    for section in sections:
-        add(section, None)
-    return rows
+        if section.sections:
+            _add_sections(rows, note_id, section.sections, ordinal)
 
 
 def _note(row: sa.Row[Any], sections: _Below, turns: list[dict[str, Any]]) -> ScribeNote:

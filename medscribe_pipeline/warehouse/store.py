@@ -33,6 +33,10 @@ SCHEMA_HEAD = "0008"
 MIGRATION_TIMEOUT_S = 120.0
 BUSY_TIMEOUT_S = 60.0
 POLL_S = 0.01
+CACHE_KIB = 16 * 1024
+CHECKPOINT_PAGES = 4000
+"""16 MiB of log; SQLite's own default is 4."""
+
 # SQLite's own ceiling on bound parameters is 32766 since 3.32; executemany binds one row at a time, `IN` lists do not.
 IN_CHUNK = 1000
 
@@ -252,6 +256,10 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     # FULL, because a delivery claim must survive a power cut before the request it covers goes out.
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
+    # Ids are random, so every batch touches pages all over an index: keep more of them at hand, and copy them from the
+    # write-ahead log into the file less often.
+    cursor.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
+    cursor.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
     cursor.close()
 
 
