@@ -14,8 +14,11 @@ SIZES ?= 10000
 ROUNDS ?= 5
 SESSIONS ?= small
 BENCH := .venv-bench
+# What `make scale-demo` is asked for: `python -m scale --help`.
+SCALE_OPTIONS ?=
+SCALE := .venv-scale
 
-.PHONY: help demo demo-again demo-fresh ui test kill-matrix check check-deploy format docs bench lock clean
+.PHONY: help demo demo-again demo-fresh ui test kill-matrix check check-deploy format docs bench scale-demo lock clean
 
 help: ## Show what can be done
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -85,16 +88,29 @@ bench: $(BENCH)/stamp ## Measure us beside dlt and a bare script; bench/README.m
 	@$(BENCH)/bin/python -m bench.compare --sizes $(SIZES) --rounds $(ROUNDS) --sessions $(SESSIONS) --only "$(ONLY)" \
 		$(if $(INSTALL),--install) $(if $(PUBLISH),--publish)
 
+# Apart from .venv, too: Celery, a broker and a PostgreSQL that nothing else needs.
+$(SCALE)/stamp: scale/requirements.lock pyproject.toml
+	@test -x $(SCALE)/bin/python || $(PYTHON) -m venv $(SCALE)
+	@echo "Installing PostgreSQL, a broker and Celery beside the locked dependencies ..."
+	@$(SCALE)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r scale/requirements.lock
+	@$(SCALE)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+scale-demo: $(SCALE)/stamp ## Spread a backfill over several workers and kill one; docs/scaling.md says what for (four minutes)
+	@$(SCALE)/bin/python -m scale $(SCALE_OPTIONS)
+
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header \
 	--no-emit-index-url --no-emit-find-links
 RUN_EXTRAS := --extra ui --extra postgres --extra build
-IMAGE_EXTRAS := --extra ui --extra postgres --extra pdf --extra otel --extra deploy
+IMAGE_EXTRAS := --extra ui --extra postgres --extra pdf --extra otel --extra deploy --extra celery
 lock: ## Resolve the dependencies again (needs uv)
 	$(LOCK) --upgrade $(RUN_EXTRAS) pyproject.toml -o requirements.lock
 	$(LOCK) --upgrade $(RUN_EXTRAS) $(IMAGE_EXTRAS) --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
 	$(LOCK) --upgrade $(IMAGE_EXTRAS) -c requirements-dev.lock pyproject.toml -o deploy/requirements.lock
 	$(LOCK) --upgrade $(RUN_EXTRAS) --extra bench -c requirements-dev.lock pyproject.toml -o bench/requirements.lock
+	$(LOCK) --upgrade $(RUN_EXTRAS) --extra deploy --extra celery --extra scale -c requirements-dev.lock pyproject.toml \
+		-o scale/requirements.lock
 	echo hatchling | $(LOCK) --upgrade -c requirements.lock - -o deploy/requirements-build.lock
 
 clean: ## Remove the environment, caches and the demo
-	rm -rf $(VENV) $(BENCH) $(DEMO_HOME) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(BENCH) $(SCALE) $(DEMO_HOME) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
