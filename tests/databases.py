@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -174,6 +175,25 @@ def rows_of(warehouse: Warehouse, table: sa.Table) -> list[dict[str, Any]]:
     """All rows of one table, in the order of its key."""
     with warehouse.read() as connection:
         return [row._asdict() for row in connection.execute(sa.select(table).order_by(*table.primary_key.columns))]
+
+
+@contextmanager
+def writes_of(warehouse: Warehouse) -> Iterator[list[str]]:
+    """Tables that are written to while the block runs, one for each statement that does."""
+    written: list[str] = []
+
+    def look(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if found := _WRITE.match(statement):
+            written.append(found["table"])
+
+    sa.event.listen(warehouse.engine, "before_cursor_execute", look)
+    try:
+        yield written
+    finally:
+        sa.event.remove(warehouse.engine, "before_cursor_execute", look)
+
+
+_WRITE = re.compile(r"(INSERT INTO|UPDATE|DELETE FROM|COPY) (?P<table>[\w.]+)")
 
 
 def schema_differences(warehouse: Warehouse) -> list[Any]:

@@ -6,6 +6,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import sqlalchemy as sa
 
 from medscribe_pipeline.notes import (
@@ -128,8 +129,7 @@ def _read_stored(connection: sa.Connection, note_ids: Sequence[str]) -> dict[str
 def _is_stored(row: dict[str, Any], old: sa.Row[Any]) -> bool:
     """Whether a row is there as it is to be; when it was written is not what it says."""
     return all(
-        (there := getattr(old, name)) == value
-        or (name == "practitioner" and canonical_json(there) == canonical_json(value))
+        (there := getattr(old, name)) == value or (name == "practitioner" and there == _read_back(value))
         for name, value in row.items()
         if name != "mapped_at"
     )
@@ -178,9 +178,12 @@ def _of_other_turns(
         )
         for note_id, spoken in connection.execute(query):
             stored[note_id].append(spoken)
-    return [
-        key for key in note_ids if canonical_json(stored[key]) != canonical_json([row["turns"] for row in turns[key]])
-    ]
+    return [key for key in note_ids if stored[key] != _read_back([row["turns"] for row in turns[key]])]
+
+
+def _read_back(value: Any) -> Any:
+    """What is read of a value that was written as JSON."""
+    return orjson.loads(canonical_json(value))
 
 
 def read_notes(

@@ -23,7 +23,7 @@ from medscribe_pipeline.providers.pull import (
     workers,
 )
 from medscribe_pipeline.warehouse.tables import quarantine, source_records
-from tests.databases import dump, empty, landing_for, rows_of
+from tests.databases import dump, empty, landing_for, rows_of, writes_of
 from tests.medscribe_pipeline.providers.scripted_source import (
     SECOND,
     START,
@@ -105,14 +105,20 @@ def test_numbering_may_begin_anywhere(warehouse: Warehouse, source: Scripted) ->
     assert min(asked) == 1
 
 
-def test_a_second_pull_of_the_same_writes_nothing(warehouse: Warehouse, source: Scripted) -> None:
+def test_a_second_pull_of_the_same_writes_nothing(
+    warehouse: Warehouse, source: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fill(source, 5)
     pull(warehouse, source)
     before = dump(warehouse)
+    begun: list[int] = []
+    monkeypatch.setattr(type(warehouse), "begin", lambda _: begun.append(1))
 
-    report = pull(warehouse, source)
+    with writes_of(warehouse) as written:
+        report = pull(warehouse, source)
 
     assert (report.landed.new, report.landed.changed, report.landed.unchanged) == (0, 0, 5)
+    assert (begun, written) == ([], [])
     assert dump(warehouse) == before
 
 

@@ -20,7 +20,7 @@ from medscribe_pipeline.settings import AskaraSettings, AudioScribeSettings, Set
 from medscribe_pipeline.warehouse.cursors import read_cursors
 from medscribe_pipeline.warehouse.store import Warehouse
 from medscribe_pipeline.warehouse.tables import oauth_tokens, quarantine, source_records, sync_cursor_history
-from tests.databases import NOW, dump, landing_for, rows_of
+from tests.databases import NOW, dump, landing_for, rows_of, writes_of
 from tests.medscribe_pipeline.providers.mapped import audio, note, session
 from tests.medscribe_pipeline.providers.scripted_server import Reply, ScriptedServer, Seen
 
@@ -172,6 +172,23 @@ def test_a_second_sync_asks_little_and_writes_nothing(warehouse: Warehouse, ours
     assert first["updatedAt[gte]"] == "2026-03-02T08:20:00.000000Z"
     assert archived["exists[archivedAt]"] == "true"
     assert len(vendor.queries) == 2
+
+
+def test_a_second_sync_of_sessions_asks_once_for_each_page_and_writes_no_record(
+    warehouse: Warehouse, ours: Settings, vendor: Vendor
+) -> None:
+    vendor.sessions = [session(id=number) for number in range(5)]
+    sync(warehouse, ours, "audioscribe", "sessions")
+    vendor.queries.clear()
+
+    with writes_of(warehouse) as written:
+        report = sync(warehouse, ours, "audioscribe", "sessions")
+
+    asked = [int(query["page"]) for query in vendor.asked("/api/v1/audioscribe/sessions/")]
+    assert len(asked) == len(set(asked))
+    assert report.pulled.landed.unchanged == 5
+    # That the stream was read to its end, once for the whole stream.
+    assert written == ["sync_cursors"]
 
 
 @pytest.mark.parametrize("hides_archived", [True, False])

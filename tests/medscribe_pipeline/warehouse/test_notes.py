@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -22,7 +22,7 @@ from medscribe_pipeline.notes import (
 )
 from medscribe_pipeline.warehouse.notes import MappedNote, read_notes, write_notes
 from medscribe_pipeline.warehouse.tables import note_sections, notes, transcripts
-from tests.databases import NOW, TODAY, dump, empty, rows_of
+from tests.databases import NOW, TODAY, dump, empty, rows_of, writes_of
 
 if TYPE_CHECKING:
     from medscribe_pipeline.warehouse.store import Warehouse
@@ -78,9 +78,9 @@ def note_of(number: int) -> st.SearchStrategy[ScribeNote]:
 NOTES = st.tuples(*(note_of(number) for number in range(3)))
 
 
-def write(warehouse: Warehouse, *mapped: MappedNote) -> None:
+def write(warehouse: Warehouse, *mapped: MappedNote, at: datetime = NOW) -> None:
     with warehouse.begin() as connection:
-        write_notes(warehouse, connection, mapped, NOW)
+        write_notes(warehouse, connection, mapped, at)
 
 
 def read(warehouse: Warehouse, *note_ids: str, with_transcripts: bool = True) -> list[MappedNote]:
@@ -139,6 +139,48 @@ def test_a_shorter_version_leaves_nothing_of_the_longer_one(warehouse: Warehouse
     assert rows_of(warehouse, note_sections) == []
     assert rows_of(warehouse, transcripts) == []
     assert rows_of(warehouse, notes)[0]["has_text"] is False
+
+
+def test_what_is_there_already_is_not_written_again(warehouse: Warehouse, note: ScribeNote) -> None:
+    practitioner = Practitioner((Identifier("s", "p-1"),), (), "Dr Testa Zz")
+    visit = Visit(practitioner=practitioner, started_at=NOW)
+    mapped = [
+        MappedNote(replace(note, note_id=uuid.UUID(int=n), source_id=f"n-{n}", visit=visit), TODAY, n)
+        for n in range(1, 4)
+    ]
+    write(warehouse, *mapped)
+    before = dump(warehouse)
+
+    with writes_of(warehouse) as written:
+        write(warehouse, *mapped, at=NOW + timedelta(days=1))
+
+    assert written == []
+    assert dump(warehouse) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "tables"),
+    [
+        ({"title": "Another"}, {"notes"}),
+        ({"sections": (NoteSection("PLAN", "Plan", "y"), NoteSection(None, None, "x"))}, {"note_sections"}),
+        ({"sections": ()}, {"notes", "note_sections"}),
+        ({"transcript": (TranscriptTurn("Hello", "nurse", 0, 900),)}, {"transcripts"}),
+        ({"transcript": ()}, {"transcripts"}),
+    ],
+    ids=["title", "words", "no words", "speaker", "no transcript"],
+)
+def test_of_a_changed_note_only_what_changed_is_written(
+    warehouse: Warehouse, note: ScribeNote, change: dict[str, Any], tables: set[str]
+) -> None:
+    other = replace(note, note_id=uuid.UUID(int=2), source_id="n-2")
+    write(warehouse, MappedNote(note, TODAY, 1), MappedNote(other, TODAY, 1))
+    changed = MappedNote(replace(note, **change), TODAY, 1)
+
+    with writes_of(warehouse) as written:
+        write(warehouse, changed, MappedNote(other, TODAY, 1))
+
+    assert set(written) == tables
+    assert read(warehouse, str(note.note_id), str(other.note_id)) == [changed, MappedNote(other, TODAY, 1)]
 
 
 def test_transcripts_are_read_only_on_request(warehouse: Warehouse, note: ScribeNote) -> None:
