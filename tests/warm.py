@@ -35,14 +35,14 @@ __all__ = ["WarmProcess", "start_warm"]
 # All but medscribe_pipeline.definitions, which reads the settings of its environment when it is imported.
 MODULES = (
     "alembic.command",
-    "assets.automation",
-    "assets.checks",
-    "assets.days",
-    "assets.sources",
-    "assets.work",
+    "assets.location",
+    "dagster._core.definitions.repository_definition.repository_data_builder",
     "dagster._core.execution.execute_in_process",
+    "dagster._core.execution.plan.active",
     "dagster._core.executor.in_process",
     "dagster._core.instance.factory",
+    "dagster._core.instance.runs.run_domain",
+    "dagster._core.secrets.loader",
     "dagster._core.storage.local_compute_log_manager",
     "dagster._core.storage.sqlite_storage",
     "fhir.resources.R4B.bundle",
@@ -55,7 +55,9 @@ MODULES = (
     "medscribe_pipeline.cli.runner",
     "medscribe_pipeline.fhir.markdown_parser",
     "medscribe_pipeline.receiver",
-    "resources",
+    "medscribe_pipeline.warehouse.migrate",
+    "resources.instance",
+    "upath.implementations.local",
     "uvicorn",
 )
 NUMBER = struct.Struct("!i")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import time
@@ -90,10 +91,13 @@ def _open_instance(settings: Settings, warehouse: Warehouse) -> dg.DagsterInstan
     Dagster creates its databases without a lock: two first runs at the same moment would trip over each other.
     """
     import dagster as dg
+    from dagster._core.instance.ref import InstanceRef
+
+    from resources.instance import held_open
 
     home = settings.home / "dagster"
     with warehouse.locks.hold(f"dagster:{home}", INSTANCE_TIMEOUT_S):
-        return dg.DagsterInstance.from_config(str(dagster_home(settings)))
+        return dg.DagsterInstance.from_ref(held_open(InstanceRef.from_dir(str(dagster_home(settings)))))
 
 
 def sync(
@@ -127,10 +131,10 @@ def sync(
     import dagster as dg
 
     from assets.automation import BUILD_JOB, INBOX_JOB, SYNC_JOB, consecutive
+    from assets.location import build_definitions
     from assets.partitions import range_tags
     from assets.sources import SyncConfig, source_key
     from assets.work import INBOX, JOBS, WorkConfig
-    from medscribe_pipeline.definitions import build_definitions
     from medscribe_pipeline.providers.catalogue import PROVIDERS
     from medscribe_pipeline.providers.inbox_store import open_events
 
@@ -138,6 +142,8 @@ def sync(
     config.window(settings)  # A wrong time is told before anything starts.
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
     definitions = build_definitions(settings)
+    # All that is loaded now stays: no collection of garbage need look at it.
+    gc.freeze()
     result = SyncResult()
     with _open_instance(settings, warehouse) as instance:
         listed = [source_key(name, stream.name) for name in wanted for stream in PROVIDERS[name].streams]
