@@ -204,16 +204,14 @@ class Dispatcher:
         note_ids = [key.note_id for key in keys]
         facts = load_facts(connection, notes.c.note_id.in_(note_ids), lock=True)
         listed = ledger.entries(connection, self._server.settings.target, note_ids)
-        now = self._clock()
-        claimed = []
+        free: dict[Key, str] = {}
         for key in keys:
             note, versions = facts.get(key.note_id), listed.get(key.note_id, [])
             own = next((entry for entry in versions if entry.key == key), None)
-            if note is None or own is None or not may_claim(note, own, versions, self._server.rules):
-                continue
-            if ledger.claim(connection, key, worker=self._worker, now=now):
-                claimed.append((key, note.patient or ""))
-        return claimed
+            if note is not None and own is not None and may_claim(note, own, versions, self._server.rules):
+                free[key] = note.patient or ""
+        claimed = ledger.claim_all(connection, list(free), worker=self._worker, now=self._clock())
+        return [(key, patient) for key, patient in free.items() if key in claimed]
 
     def _turn(self) -> list[Shipment]:
         """Settles what has landed and marks what leaves next, in one transaction; returns what leaves."""
@@ -258,7 +256,7 @@ class Dispatcher:
         note_ids = [key.note_id for key in keys]
         documents = load_documents(connection, note_ids, self._server.capabilities.kinds)
         listed = ledger.entries(connection, self._server.settings.target, note_ids)
-        shipments = []
+        ready: dict[Key, Shipment] = {}
         for key in keys:
             own = next(entry for entry in listed[key.note_id] if entry.key == key)
             version, built = documents.get(key.note_id, ("", {}))
@@ -276,10 +274,10 @@ class Dispatcher:
                 continue
             if missing:
                 self._forgo(connection, key, tuple(resources))
-            if ledger.mark_sent(connection, key, worker=self._worker, now=self._clock()):
-                standing, of_version = standing_copies(listed[key.note_id], key)
-                shipments.append(Shipment(key, resources, standing or None, of_version, own.done))
-        return shipments
+            standing, of_version = standing_copies(listed[key.note_id], key)
+            ready[key] = Shipment(key, resources, standing or None, of_version, own.done)
+        marked = ledger.mark_all_sent(connection, list(ready), worker=self._worker, now=self._clock())
+        return [shipment for key, shipment in ready.items() if key in marked]
 
     def _forgo(self, connection: sa.Connection, key: Key, kinds: tuple[str, ...]) -> None:
         """A Provenance that could name nothing it is about, on this target, is none: the note goes without."""
@@ -289,27 +287,23 @@ class Dispatcher:
 
     def _settle(self, connection: sa.Connection) -> None:
         now = self._clock()
+        delivered = {key: each.copies for key, each in self._landed.items() if each.state is State.DELIVERED}
+        moved = ledger.deliver_all(connection, delivered, now=now, worker=self._worker)
         for key, verdict in self._landed.items():
-            copies, codes = verdict.copies, verdict.codes
-            match verdict.state:
-                case State.DELIVERED:
-                    moved = ledger.deliver(connection, key, copies, now=now, worker=self._worker)
-                case State.REJECTED:
-                    moved = ledger.refuse(
-                        connection, key, verdict.reason, now=now, codes=codes, copies=copies, worker=self._worker
-                    )
-                case State.PLANNED:
-                    moved = ledger.take_back(connection, key, worker=self._worker, codes=codes, copies=copies)
-                case _:
-                    moved = ledger.lose(
-                        connection, key, verdict.reason, now=now, codes=codes, copies=copies, worker=self._worker
-                    )
-            if not moved:
+            if key in moved or (key not in delivered and self._settle_other(connection, key, verdict, now)):
+                telemetry.add("medscribe.deliveries", 1, target=key.target, state=verdict.state)
+            else:
                 # Ctrl-C came between our own commit and our note of it; or our locks were lost and another run took us
                 # for dead: it asks the server itself. Either way there is nothing for anybody to do.
                 log.info("A delivery had been settled already: state=%s", verdict.state)
-            else:
-                telemetry.add("medscribe.deliveries", 1, target=key.target, state=verdict.state)
+
+    def _settle_other(self, connection: sa.Connection, key: Key, verdict: Verdict, now: datetime) -> bool:
+        """Settles what was not delivered; `False` if it had been settled already."""
+        copies, codes, worker = verdict.copies, verdict.codes, self._worker
+        if verdict.state is State.PLANNED:
+            return ledger.take_back(connection, key, worker=worker, codes=codes, copies=copies)
+        settle = ledger.refuse if verdict.state is State.REJECTED else ledger.lose
+        return settle(connection, key, verdict.reason, now=now, codes=codes, copies=copies, worker=worker)
 
     def _land(self, futures: Iterable[Future[list[Verdict]]]) -> None:
         for future in list(futures):

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 
 __all__ = ["as_version", "load_documents"]
 
+_OF_NOTES = sa.select(
+    *(fhir_documents.c[name] for name in ("note_id", "version", "kind", "resource")),
+).where(
+    fhir_documents.c.note_id.in_(sa.bindparam("of_notes", expanding=True)),
+    fhir_documents.c.kind.in_(sa.bindparam("of_kinds", expanding=True)),
+)
+
 
 def load_documents(
     connection: sa.Connection, note_ids: Sequence[str], kinds: Sequence[str]
@@ -30,17 +37,14 @@ def load_documents(
         note_ids: The notes, no more than a query takes.
         kinds: Kinds of document to read.
     """
-    query = sa.select(
-        fhir_documents.c.note_id, fhir_documents.c.version, fhir_documents.c.kind, fhir_documents.c.resource
-    ).where(fhir_documents.c.note_id.in_(note_ids), fhir_documents.c.kind.in_(kinds))
     found: dict[str, tuple[str, dict[str, Resource]]] = {}
-    for row in connection.execute(query):
-        version, documents = found.setdefault(row.note_id, (row.version, {}))
-        if row.version == version:
-            documents[row.kind] = row.resource
+    for note_id, version, kind, resource in connection.execute(_OF_NOTES, {"of_notes": note_ids, "of_kinds": kinds}):
+        known, documents = found.setdefault(note_id, (version, {}))
+        if version == known:
+            documents[kind] = resource
         else:
             # They are written together; if ever they were not, there is no whole version to speak of.
-            found[row.note_id] = ("", {})
+            found[note_id] = ("", {})
     return found
 
 

@@ -36,6 +36,8 @@ PERIOD_END_REQUIRED = "period_end_required"
 TOO_LARGE = "too_large"
 TRANSCRIPT = "transcript_not_accepted"
 
+PROVENANCE = "Provenance"
+
 # Around the entries of a Bundle, and around each: full URL, request, condition, and the id that an update carries.
 _BUNDLE_BYTES, _ENTRY_BYTES = 100, 1_000
 
@@ -75,11 +77,13 @@ def fit(
         `period_end_required`.
     """
     taken = {kind: resources[kind] for kind in capabilities.kinds if kind in resources}
-    names = _names(taken.values(), capabilities)
+    # By which documents of the note can be named is asked for by what names them, and where only ids are taken.
+    named = capabilities.references == "literal" or PROVENANCE in taken
+    names = _names(taken.values(), capabilities) if named else {}
     fitted: dict[str, Resource] = {}
     try:
         for kind, resource in taken.items():
-            if kind == "Provenance":
+            if kind == PROVENANCE:
                 about = _fit_provenance(resource, capabilities, references, names)
                 fitted |= {kind: about} if about is not None else {}
             else:

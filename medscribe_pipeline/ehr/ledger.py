@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from medscribe_pipeline.ehr.moves import MOVES, NO_COPIES, Copy, Key, Move, State, move
+from medscribe_pipeline.ehr.moves import MOVES, NO_COPIES, Copy, Key, Move, State, move, move_all
 from medscribe_pipeline.errors import MedscribeError
 from medscribe_pipeline.warehouse.tables import deliveries, notes
 from medscribe_pipeline.warehouse.writing import insert_absent
@@ -56,12 +56,15 @@ __all__ = [
     "State",
     "add",
     "claim",
+    "claim_all",
     "deliver",
+    "deliver_all",
     "discard",
     "entries",
     "give_back",
     "hold",
     "lose",
+    "mark_all_sent",
     "mark_sent",
     "plan_again",
     "refuse",
@@ -82,8 +85,15 @@ GIVEN_UP_IN_DOUBT = "discarded_in_doubt"
 
 
 _WAITING = (State.PLANNED, State.HELD)
-# Times that nobody asks for take longer to read than all the rest.
-_READ = [column for column in deliveries.c if column.name not in ("target", "account", "claimed_at", "sent_at")]
+# In the order in which `entries` takes a row apart. Codes are asked for where somebody looks at them, and times that
+# nobody asks for not at all: reading these takes longer than reading all the rest.
+_READ = (
+    *(deliveries.c[name] for name in ("note_id", "kind", "version", "visit_day", "source_seq", "state", "reason")),
+    *(deliveries.c[name] for name in ("server_id", "etag", "attempts", "claimed_by", "settled_at")),
+    sa.case((deliveries.c.state == State.DISCARDED, deliveries.c.outcome_codes)),
+)
+_OF_TARGET = sa.select(*_READ).where(deliveries.c.target == sa.bindparam("of_target"))
+_OF_NOTES = _OF_TARGET.where(deliveries.c.note_id.in_(sa.bindparam("of_notes", expanding=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,37 +143,35 @@ def entries(connection: sa.Connection, target: str, note_ids: Sequence[str] | sa
     Raises:
         MedscribeError: `ledger_torn`: the rows of a version do not agree. No move leaves them so.
     """
-    query = sa.select(*_READ).where(deliveries.c.target == target, deliveries.c.note_id.in_(note_ids))
-    rows: dict[Key, dict[str, sa.RowMapping]] = {}
-    for row in connection.execute(query).mappings():
-        rows.setdefault(Key(target, row["note_id"], row["version"]), {})[row["kind"]] = row
+    if isinstance(note_ids, sa.Select):
+        rows = connection.execute(_OF_TARGET.where(deliveries.c.note_id.in_(note_ids)), {"of_target": target})
+    else:
+        rows = connection.execute(_OF_NOTES, {"of_target": target, "of_notes": note_ids})
+    units: dict[Key, list[Sequence[Any]]] = {}
+    for row in rows:
+        units.setdefault(Key(target, row[0], row[2]), []).append(row)
     found: dict[str, list[Entry]] = {}
-    for key, by_kind in rows.items():
-        found.setdefault(key.note_id, []).append(_entry(key, by_kind))
+    for key, of_unit in units.items():
+        found.setdefault(key.note_id, []).append(_entry(key, of_unit))
     return found
 
 
-def _entry(key: Key, rows: Mapping[str, sa.RowMapping]) -> Entry:
-    row = next(iter(rows.values()))
-    shared = (row["state"], row["attempts"], row["claimed_by"])
-    if any((each["state"], each["attempts"], each["claimed_by"]) != shared for each in rows.values()):
-        raise MedscribeError(
-            "The rows of a delivery do not agree; restore the ledger from a backup or correct it by hand",
-            code="ledger_torn",
-        )
-    return Entry(
-        key=key,
-        state=State(row["state"]),
-        reason=row["reason"],
-        source_seq=row["source_seq"],
-        visit_day=row["visit_day"],
-        attempts=row["attempts"],
-        claimed_by=row["claimed_by"],
-        settled_at=row["settled_at"],
-        copies={kind: Copy(each["server_id"], each["etag"]) for kind, each in rows.items()},
-        given_up_in_doubt=row["state"] == State.DISCARDED
-        and any(_given_up_in_doubt(each["outcome_codes"] or ()) for each in rows.values()),
-    )
+def _entry(key: Key, rows: Sequence[Sequence[Any]]) -> Entry:
+    copies: dict[str, Copy] = {}
+    doubts = False
+    shared: tuple[str, int, str | None] | None = None
+    for row in rows:
+        _, kind, _, visit_day, seq, state, reason, server_id, etag, attempts, claimed_by, settled_at, codes = row
+        if shared is None:
+            shared = (state, attempts, claimed_by)
+        elif (state, attempts, claimed_by) != shared:
+            raise MedscribeError(
+                "The rows of a delivery do not agree; restore the ledger from a backup or correct it by hand",
+                code="ledger_torn",
+            )
+        copies[kind] = Copy(server_id, etag)
+        doubts = doubts or (codes is not None and _given_up_in_doubt(codes))
+    return Entry(key, State(state), reason, seq, visit_day, attempts, claimed_by, settled_at, copies, doubts)
 
 
 def _given_up_in_doubt(codes: Sequence[str]) -> bool:
@@ -243,6 +251,12 @@ def claim(connection: sa.Connection, key: Key, *, worker: str, now: datetime) ->
     return move(connection, "claim", key, {"claimed_by": worker, "claimed_at": now, "reason": None})
 
 
+def claim_all(connection: sa.Connection, keys: Sequence[Key], *, worker: str, now: datetime) -> set[Key]:
+    """`claim` for each of them; returns those that are claimed now."""
+    values = {"claimed_by": worker, "claimed_at": now, "reason": None}
+    return move_all(connection, "claim", keys, values, worker=worker)
+
+
 def give_back(connection: sa.Connection, key: Key, *, worker: str) -> bool:
     """Was claimed by `worker` and did not leave."""
     return move(connection, "give_back", key, {"claimed_by": None, "claimed_at": None}, worker=worker)
@@ -251,6 +265,11 @@ def give_back(connection: sa.Connection, key: Key, *, worker: str) -> bool:
 def mark_sent(connection: sa.Connection, key: Key, *, worker: str, now: datetime) -> bool:
     """Is about to leave: from the commit on it may have arrived."""
     return move(connection, "mark_sent", key, {"sent_at": now}, worker=worker)
+
+
+def mark_all_sent(connection: sa.Connection, keys: Sequence[Key], *, worker: str, now: datetime) -> set[Key]:
+    """`mark_sent` for each of them; returns those that may leave."""
+    return move_all(connection, "mark_sent", keys, {"sent_at": now}, worker=worker)
 
 
 def take_back(
@@ -281,6 +300,14 @@ def deliver(
     """
     values = {"reason": None, "settled_at": now, "claimed_by": None, "claimed_at": None}
     return move(connection, "deliver", key, values, copies=copies, worker=worker, attempts=attempts)
+
+
+def deliver_all(
+    connection: sa.Connection, copies: Mapping[Key, Mapping[str, Copy]], *, now: datetime, worker: str
+) -> set[Key]:
+    """`deliver` for each of them, by its answer; returns those that were delivered."""
+    values = {"reason": None, "settled_at": now, "claimed_by": None, "claimed_at": None}
+    return move_all(connection, "deliver", list(copies), values, copies=copies, worker=worker)
 
 
 def refuse(

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 
+from medscribe_pipeline.warehouse.store import in_chunks
 from medscribe_pipeline.warehouse.tables import deliveries
+from medscribe_pipeline.warehouse.writing import native_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["MOVES", "NO_COPIES", "Copy", "Key", "Move", "State", "move"]
+__all__ = ["MOVES", "NO_COPIES", "Copy", "Key", "Move", "State", "move", "move_all"]
+
+_UNITS_AT_ONCE = 500
 
 
 class State(StrEnum):
@@ -109,6 +113,66 @@ def move(
     return connection.execute(statement, given).rowcount > 0
 
 
+def move_all(
+    connection: sa.Connection,
+    name: str,
+    keys: Sequence[Key],
+    values: Mapping[str, Any],
+    *,
+    copies: Mapping[Key, Mapping[str, Copy]] | None = None,
+    worker: str,
+) -> set[Key]:
+    """Does to many units what `move` does to each of them, in few statements; returns those that were moved.
+
+    Args:
+        connection: An open transaction.
+        name: The move, of `MOVES`.
+        keys: The units, each once.
+        values: Columns it sets, to the same values in all.
+        copies: What of each was seen on the server, by kind.
+        worker: Only units that this worker holds; for `claim`, which nobody holds before, it makes no difference.
+    """
+    seen = copies or {}
+    holder = None if name == "claim" else worker
+    if native_name(connection) is None:
+        # Not every database tells which rows an UPDATE has met.
+        return {
+            key for key in keys if move(connection, name, key, values, copies=seen.get(key, NO_COPIES), worker=holder)
+        }
+    alike: dict[tuple[str, tuple[str, ...]], list[Key]] = {}
+    for key in keys:
+        alike.setdefault((key.target, tuple(seen.get(key, ()))), []).append(key)
+    given = {f"new_{column}": value for column, value in values.items()}
+    if holder is not None:
+        given["of_worker"] = holder
+    moved: set[Key] = set()
+    for (target, kinds), units in alike.items():
+        statement = _update_all(name, tuple(values), kinds, of_worker=holder is not None)
+        for chunk in in_chunks(units, _UNITS_AT_ONCE):
+            these = [(key.note_id, key.version) for key in chunk]
+            of_units = {"of_target": target, "of_notes": [note_id for note_id, _ in these], "of_units": these}
+            rows = connection.execute(statement, given | of_units)
+            moved.update(Key(target, note_id, version) for note_id, version in rows)
+    told = [(*key, kind, copy) for key, by_kind in seen.items() if key in moved for kind, copy in by_kind.items()]
+    if told:
+        connection.execute(
+            _SEEN,
+            [
+                {
+                    "of_target": target,
+                    "of_note": note_id,
+                    "of_version": version,
+                    "of_kind": kind,
+                    "new_server_id": copy.server_id,
+                    "new_etag": copy.etag,
+                    "new_outcome_codes": list(copy.codes),
+                }
+                for target, note_id, version, kind, copy in told
+            ],
+        )
+    return moved
+
+
 @cache
 def _update(name: str, columns: tuple[str, ...], kinds: tuple[str, ...], *, of_worker: bool, at: bool) -> sa.Update:
     """The statement of a move. Building one takes longer than running it, so each shape is built once.
@@ -120,26 +184,72 @@ def _update(name: str, columns: tuple[str, ...], kinds: tuple[str, ...], *, of_w
         of_worker: Only if `of_worker` holds it.
         at: Only if it is still at `of_attempts`.
     """
-    rule = MOVES[name]
+    sources = MOVES[name].sources
     other = deliveries.alias()
     # Rows that disagree stay as they are, for `entries` to report.
-    torn = sa.exists().where(*_is(other), ~_stands(other, rule.sources))
-    where = [*_is(deliveries), _stands(deliveries, rule.sources), ~torn]
+    torn = sa.exists().where(*_is_unit(other), ~_stands(other, sources))
+    where = [*_is_unit(deliveries), _stands(deliveries, sources), ~torn]
     if name == "deliver":
-        missing = [other.c.server_id.is_(None), *(other.c.kind != kind for kind in kinds)]
-        where.append(~sa.exists().where(*_is(other), *missing))
+        where.append(~sa.exists().where(*_is_unit(other), *_is_missing(other, kinds)))
     if of_worker:
-        where.append(deliveries.c.claimed_by == sa.bindparam("of_worker"))
+        where.append(_OF_WORKER)
     if at:
         # Between the look at the server and this write another process may have sent it again and lost that answer
         # too: the state is `unknown` as before, but what was seen no longer says anything.
         where.append(deliveries.c.attempts == sa.bindparam("of_attempts"))
-    values: dict[str, Any] = {column: _bound("new", column) for column in columns} | dict(_COMPUTED.get(name, {}))
+    values = _values(name, columns)
     if kinds:
-        for column in ("server_id", "etag", "outcome_codes"):
+        for column in _OF_COPIES:
             whens = {kind: _bound(kind, column) for kind in kinds}
             values[column] = sa.case(whens, value=deliveries.c.kind, else_=values.get(column, deliveries.c[column]))
-    return sa.update(deliveries).where(*where).values(state=rule.target, **values)
+    return sa.update(deliveries).where(*where).values(values)
+
+
+@cache
+def _update_all(
+    name: str, columns: tuple[str, ...], kinds: tuple[str, ...], *, of_worker: bool
+) -> sa.sql.dml.ReturningUpdate[Any]:
+    """The same for the units `of_units`, which are of the notes `of_notes`; says of each row whose it was.
+
+    What was seen of the `kinds` is left to another statement: it is different in each row.
+    """
+    sources = MOVES[name].sources
+    other = deliveries.alias()
+    barred = ~_stands(other, sources)
+    if name == "deliver":
+        barred = sa.or_(barred, sa.and_(*_is_missing(other, kinds)))
+    # Asked for once, not for each row anew: at the second row of a unit, SQLite would find the first one changed.
+    torn = sa.select(other.c.note_id, other.c.version).where(*_are_among(other), barred)
+    units: sa.BindParameter[Any] = sa.bindparam("of_units", expanding=True)
+    ids = sa.tuple_(deliveries.c.note_id, deliveries.c.version)
+    where = [*_are_among(deliveries), ids.in_(units), _stands(deliveries, sources), ids.not_in(torn)]
+    if of_worker:
+        where.append(_OF_WORKER)
+    return (
+        sa.update(deliveries)
+        .where(*where)
+        .values(_values(name, columns))
+        .returning(deliveries.c.note_id, deliveries.c.version)
+    )
+
+
+def _are_among(table: sa.FromClause) -> list[sa.ColumnElement[bool]]:
+    """By which rows of many notes are found: no index leads to pairs of note and version."""
+    notes: sa.BindParameter[Any] = sa.bindparam("of_notes", expanding=True)
+    return [table.c.target == sa.bindparam("of_target"), table.c.note_id.in_(notes)]
+
+
+def _is_missing(table: sa.FromClause, kinds: tuple[str, ...]) -> list[sa.ColumnElement[bool]]:
+    """What keeps a unit from being delivered: a document that neither was there before nor was seen now."""
+    return [table.c.server_id.is_(None), *(table.c.kind != kind for kind in kinds)]
+
+
+def _values(name: str, columns: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "state": MOVES[name].target,
+        **{column: _bound("new", column) for column in columns},
+        **_COMPUTED.get(name, {}),
+    }
 
 
 _DELIVERED = deliveries.c.state == State.DELIVERED
@@ -160,9 +270,19 @@ def _stands(table: sa.FromClause, states: Sequence[State]) -> sa.ColumnElement[b
     return sa.or_(*(table.c.state == state for state in states))
 
 
-def _is(table: sa.FromClause) -> list[sa.ColumnElement[bool]]:
+def _is_unit(table: sa.FromClause) -> list[sa.ColumnElement[bool]]:
     return [
         table.c.target == sa.bindparam("of_target"),
         table.c.note_id == sa.bindparam("of_note"),
         table.c.version == sa.bindparam("of_version"),
     ]
+
+
+_OF_WORKER = deliveries.c.claimed_by == sa.bindparam("of_worker")
+_OF_COPIES = ("server_id", "etag", "outcome_codes")
+_SEEN = (
+    sa.update(deliveries)
+    .where(*_is_unit(deliveries), deliveries.c.kind == sa.bindparam("of_kind"))
+    .values({column: _bound("new", column) for column in _OF_COPIES})
+)
+"""Notes what was seen of one document."""

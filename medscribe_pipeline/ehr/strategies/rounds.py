@@ -34,6 +34,7 @@ from medscribe_pipeline.ehr.strategies.parcel import (
 )
 from medscribe_pipeline.ehr.strategies.preparing import prepare
 from medscribe_pipeline.ehr.strategies.steps import (
+    LINKED,
     PROVENANCE,
     Step,
     addresses_of,
@@ -128,19 +129,23 @@ class Rounds(ABC):
     # What is sent
 
     def _step(self, parcel: Parcel, kind: str) -> Step:
-        addresses: dict[tuple[str, str, str], str] = {}
-        for other, resource in parcel.shipment.resources.items():
-            address = self._address(parcel, other)
-            if address is not None and other != PROVENANCE:
-                addresses |= addresses_of(resource, address)
         return step_for(
             parcel.shipment,
             kind,
             self._capabilities,
             parcel.standing,
-            addresses,
+            self._addresses(parcel) if kind in LINKED else {},
             in_place=kind in parcel.in_place,
         )
+
+    def _addresses(self, parcel: Parcel) -> dict[tuple[str, str, str], str]:
+        """Where the documents of the version are, by identifier, as far as that is known."""
+        addresses: dict[tuple[str, str, str], str] = {}
+        for kind, resource in parcel.shipment.resources.items():
+            address = self._address(parcel, kind) if kind != PROVENANCE else None
+            if address is not None:
+                addresses |= addresses_of(resource, address)
+        return addresses
 
     def _address(self, parcel: Parcel, kind: str) -> str | None:
         """Where another document of the version is, if that is known before it is sent."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     """Where documents are, by resource type and identifier: a note and its documents share one."""
 
 __all__ = [
+    "LINKED",
     "PROVENANCE",
     "TRANSCRIPT",
     "Step",
@@ -51,6 +53,8 @@ __all__ = [
 
 PROVENANCE = "Provenance"
 TRANSCRIPT = "Transcript"
+LINKED = frozenset({PROVENANCE, TRANSCRIPT})
+"""The documents that refer to others of the same version."""
 _RELATION_SYSTEM = "http://hl7.org/fhir/document-relationship-type"  # of R5; in R4 the code stands alone
 
 
@@ -67,7 +71,7 @@ class Step:
         condition: Search by identifier that must find nothing, percent-encoded.
         if_match: ETag of the version that may be replaced.
         full_url: Where other entries of the same transaction can refer to it.
-        idempotency_key: The same for the same document of the same version.
+        idempotency_key: The same for the same document of the same version; empty where the target has no use for it.
         supersedes: It marks an older document as superseded, and is not part of the delivery itself.
     """
 
@@ -99,7 +103,8 @@ def step_for(
         kind: Which of its documents.
         capabilities: What the target can do.
         standing: What is there to be replaced, by kind, with the ETags that are known.
-        addresses: Where the other documents of the version are, by identifier; see `addresses_of`.
+        addresses: Where the other documents of the version are, by identifier; see `addresses_of`. Looked at for
+            `LINKED` documents only.
         in_place: Replace what stands, whatever is usual on this target.
     """
     resource = shipment.resources[kind]
@@ -129,10 +134,10 @@ def step_for(
         "POST",
         type_,
         # A server may take an id on POST for its own, or refuse it.
-        {name: part for name, part in resource.items() if name != "id"},
+        {name: part for name, part in resource.items() if name != "id"} if "id" in resource else resource,
         condition=condition_of(resource, kind, capabilities),
         full_url=full_url(shipment, kind),
-        idempotency_key=_idempotency_key(shipment.key, kind),
+        idempotency_key=_idempotency_key(shipment.key, kind) if capabilities.idempotency_header else "",
     )
 
 
@@ -157,7 +162,12 @@ def condition_of(resource: Resource, kind: str, capabilities: Capabilities) -> s
         known = version_of(resource)
     else:
         known = note_identifier_of(resource) or version_of(resource)
-    return None if known is None else f"identifier={quote(f'{known[0]}|{known[1]}', safe=':/')}"
+    return None if known is None else f"identifier={_quoted_system(known[0])}%7C{quote(known[1], safe=':/')}"
+
+
+@lru_cache(maxsize=64)  # There are as many as accounts, and every document has one.
+def _quoted_system(system: str) -> str:
+    return quote(system, safe=":/")
 
 
 def superseding(found: Found) -> Step | None:
