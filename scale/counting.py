@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import date
 
-__all__ = ["Arrived", "arrived"]
+__all__ = ["Arrived", "arrived", "compared"]
 
 Document = tuple[str, str]
 """Kind and logical id of a document on the EHR."""
@@ -79,16 +79,25 @@ def arrived(warehouse_url: str, world_url: str, days: Sequence[date], recorded: 
     finally:
         engine.dispose()
     told: list[tuple[str, str, str]] = httpx.get(f"{world_url}/ledger", timeout=30).json()
-    return _compared(keys, built or 0, [tuple(row) for row in ledger], told, recorded)
+    return compared(keys, built or 0, [tuple(row) for row in ledger], told, recorded)
 
 
-def _compared(
+def compared(
     keys: Sequence[str],
     built: int,
     ledger: Sequence[tuple[str, str | None, str]],
     told: Sequence[tuple[str, str, str]],
     recorded: int,
 ) -> Arrived:
+    """What the three say together.
+
+    Args:
+        keys: The provider's key of each note in the warehouse.
+        built: Documents in the warehouse.
+        ledger: Kind, id on the EHR and state of each document to deliver.
+        told: Kind, id and number of versions of each document the EHR holds.
+        recorded: Consultations the provider has.
+    """
     known = Counter((kind, str(server_id)) for kind, server_id, state in ledger if state == "delivered")
     on_ehr = {(kind, key): int(versions) for kind, key, versions in told}
     # A document that two rows of the ledger name stands for two notes, so one of them is not there.

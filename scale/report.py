@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from statistics import mean
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+from docs.markdown import table
 
+if TYPE_CHECKING:
     from scale.demo import Findings, Plan, Taken
 
 __all__ = ["report"]
@@ -30,31 +31,26 @@ def _death(taken: Taken) -> str:
 
 
 def _arrived(findings: Findings) -> str:
-    rows = [
-        (
-            name, each.recorded, each.notes, each.documents, each.delivered, each.open, each.held, each.twice,
-            each.missing, "exact" if each.exact else "NOT EXACT",
-        )
-        for name, each in zip(("that backfill", "all backfills"), findings.counted, strict=True)
-    ]  # fmt: skip
     head = (
         "after", "notes at the provider", "in the warehouse", "documents", "delivered", "not delivered",
         "documents on the EHR", "too many", "missing", "",
     )  # fmt: skip
-    return _table(head, rows)
+    rows = []
+    for name, each in zip(("that backfill", "all backfills"), findings.counted, strict=True):
+        figures = (each.recorded, each.notes, each.documents, each.delivered, each.open, each.held, each.twice)
+        rows.append((name, *map(str, figures), str(each.missing), "exact" if each.exact else "NOT EXACT"))
+    return table(head, rows)
 
 
 def _speed(findings: Findings, plan: Plan) -> str:
-    slowest = next((each for each in findings.backfills[1:] if each.workers == min(plan.workers)), None)
+    fewest = min(findings.backfills[1:], key=lambda each: each.workers)
     rows = []
     for each in findings.backfills:
-        notes = each.days * plan.notes
+        speed = _speed_of(each, plan)
         name = f"{each.workers}, one killed" if each.killed else str(each.workers)
-        ratio = f"{notes / each.seconds / _speed_of(slowest, plan):.2f}" if slowest else "-"
-        rows.append(
-            (name, each.days, notes, f"{each.seconds:.1f}", f"{notes / each.seconds:.1f}", ratio, _of_a_run(each))
-        )
-    return _table(("workers", "days", "notes", "seconds", "notes a second", "ratio", "seconds of a run"), rows)
+        figures = (f"{each.seconds:.1f}", f"{speed:.1f}", f"{speed / _speed_of(fewest, plan):.2f}", _of_a_run(each))
+        rows.append((name, str(each.days), str(each.days * plan.notes), *figures))
+    return table(("workers", "days", "notes", "seconds", "notes a second", "ratio", "seconds of a run"), rows)
 
 
 def _costs(findings: Findings, plan: Plan) -> str:
@@ -65,7 +61,7 @@ def _costs(findings: Findings, plan: Plan) -> str:
         ("a note in the warehouse, indexes included", f"{findings.warehouse_kb:.1f} KB"),
         ("a run in Dagster's database", f"{findings.dagster_kb:.0f} KB"),
     ]
-    return _table(("what", "cost"), rows)
+    return table(("what", "cost"), rows)
 
 
 def _speed_of(taken: Taken, plan: Plan) -> float:
@@ -74,15 +70,5 @@ def _speed_of(taken: Taken, plan: Plan) -> float:
 
 def _of_a_run(taken: Taken) -> str:
     """Mean of the runs that came to their end."""
-    took = [run.end - run.start for run in taken.runs if run.status == "SUCCESS" and run.end and run.start]
-    return f"{sum(took) / len(took):.1f}" if took else "-"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    def lines() -> Iterator[str]:
-        yield f"| {' | '.join(head)} |"
-        yield f"|{' --- |' * len(head)}"
-        for row in rows:
-            yield f"| {' | '.join(map(str, row))} |"
-
-    return "\n".join(lines())
+    ended = [run for run in taken.runs if run.status == "SUCCESS"]
+    return f"{mean((run.end or 0) - (run.start or 0) for run in ended):.1f}" if ended else "-"
