@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 
-from medscribe_pipeline.providers.build import build_notes
+from medscribe_pipeline.providers.build import build_notes, mapping_fingerprint
 from medscribe_pipeline.settings import AskaraSettings
 from medscribe_pipeline.warehouse.landing import SourceRecord
 from medscribe_pipeline.warehouse.retention import prune
@@ -255,11 +255,14 @@ def test_each_replaced_version_is_kept_with_what_it_said(warehouse: Warehouse, s
 def test_what_only_the_mapping_reads_otherwise_is_no_other_version(warehouse: Warehouse, settings: Settings) -> None:
     land_both(warehouse)
     build(warehouse, settings)
+    before = the_note(warehouse)
 
     other = settings.model_copy(update={"askara": AskaraSettings(reviewed_steps=frozenset({"edition", "validated"}))})
     build(warehouse, other, NOW + HOUR)
 
-    assert the_note(warehouse)["mapped_at"] == NOW + HOUR
+    assert {row["mapped_with"] for row in rows_of(warehouse, source_records)} == {mapping_fingerprint(other)}
+    # Read the same by the other mapping, it is not even written again.
+    assert the_note(warehouse) == before
     assert rows_of(warehouse, notes_history) == []
 
 
