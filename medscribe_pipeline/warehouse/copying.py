@@ -3,7 +3,7 @@
 COPY knows no conflict. Where rows may be there already, it goes into a temporary table, from which one statement takes
 them on: `staged`. Such a table is made once for each connection, and is empty again at the end of each transaction, so
 that nothing is created for each batch: a table costs files and rows of the catalogue. Its name holds a hash of its
-columns: behind a pooler a connection may have been another program's, of another version.
+columns: rows for one table do not always have the same ones.
 """
 
 from __future__ import annotations
