@@ -29,6 +29,8 @@ $(VENV)/run.stamp: requirements.lock pyproject.toml
 	@echo "Installing the locked dependencies ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@# pip compiles what it copies, and nothing of an editable install; where nobody else may, each start would do it again.
+	@$(BIN)/python -m compileall -q assets medscribe_pipeline resources
 	@touch $@
 
 $(VENV)/dev.stamp: requirements-dev.lock $(VENV)/run.stamp

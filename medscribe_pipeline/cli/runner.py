@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from medscribe_pipeline.settings import Settings
     from medscribe_pipeline.warehouse.store import Warehouse
 
-__all__ = ["SyncResult", "dagster_home", "sync"]
+__all__ = ["SyncResult", "dagster_home", "open_instance", "sync"]
 
 INSTANCE = """\
 # Written by medscribe. deploy/dagster.yaml of the project has the settings for production.
@@ -85,8 +85,8 @@ def dagster_home(settings: Settings) -> Path:
     return home
 
 
-def _open_instance(settings: Settings, warehouse: Warehouse) -> dg.DagsterInstance:
-    """The Dagster instance, made on first use.
+def open_instance(settings: Settings, warehouse: Warehouse) -> dg.DagsterInstance:
+    """The Dagster instance, made on first use; its files stay open until it is closed.
 
     Dagster creates its databases without a lock: two first runs at the same moment would trip over each other.
     """
@@ -145,7 +145,7 @@ def sync(
     # All that is loaded now stays: no collection of garbage need look at it.
     gc.freeze()
     result = SyncResult()
-    with _open_instance(settings, warehouse) as instance:
+    with open_instance(settings, warehouse) as instance:
         listed = [source_key(name, stream.name) for name in wanted for stream in PROVIDERS[name].streams]
         ordered = [source_key(name, JOBS) for name in wanted if PROVIDERS[name].work is not None]
         ops = {key.to_python_identifier(): {"config": config.model_dump()} for key in listed}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import ipaddress
+import os
 import queue
 import ssl
 from typing import TYPE_CHECKING
@@ -83,8 +85,8 @@ class Lanes:
         # These errors quote URLs and paths, so nothing is raised while one of them is being handled.
         with contextlib.suppress(httpx.InvalidURL, UnicodeError, ValueError, OSError):
             host = httpx.URL(base_url).host
-            # TLS verification is on, and no setting turns it off. Reading the CA file is slow: once for all lanes.
-            trust = tls or httpx.create_ssl_context()
+            # TLS verification is on, and no setting turns it off.
+            trust = tls or _usual_trust(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"), settings.http2)
             self._all.extend(_open_lane(host, settings, trust) for _ in range(settings.connections))
         if not host or not self._all:
             self.close()
@@ -116,6 +118,15 @@ class Lanes:
         """Closes all connections."""
         for lane in self._all:
             lane.close()
+
+
+@functools.lru_cache(maxsize=4)
+def _usual_trust(file: str | None, folder: str | None, http2: bool) -> ssl.SSLContext:  # noqa: ARG001  # what it depends on
+    """Trust in the usual authorities, or in those the environment names. To read them takes longer than many a sync.
+
+    A context offers one list of protocols, so clients with HTTP/2 and clients without share none.
+    """
+    return httpx.create_ssl_context()
 
 
 def own_trust(name: str, ca_file: Path, setting: str = "CA_FILE") -> ssl.SSLContext:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import os
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
 
+from medscribe_pipeline.errors import ConfigError
 from medscribe_pipeline.settings import EhrSettings
 from tests.synced import DAGSTER_ON_PYDANTIC
 
@@ -408,6 +411,21 @@ print(*(spec.key.to_user_string() for spec in defs.resolve_all_asset_specs()))
 
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(done.stdout.split()) == sorted(ALWAYS)
+
+
+@pytest.mark.usefixtures("clean_environment")
+def test_garbage_is_collected_again_once_the_location_is_loaded_or_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    from medscribe_pipeline import definitions  # noqa: PLC0415 - loads the definitions of the environment
+
+    importlib.reload(definitions)
+    assert gc.isenabled()
+    assert gc.get_freeze_count()
+    monkeypatch.setenv("MEDSCRIBE_TIMEZONE", "Mars/Olympus")
+
+    with pytest.raises(ConfigError, match="MEDSCRIBE_TIMEZONE"):
+        importlib.reload(definitions)
+
+    assert gc.isenabled()
 
 
 def test_a_wrong_mapping_file_is_told_when_definitions_are_loaded(tmp_path: Path) -> None:

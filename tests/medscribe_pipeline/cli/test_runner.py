@@ -134,6 +134,14 @@ def test_the_instance_is_made_once_and_keeps_its_settings(make_settings: Callabl
     assert (first / "dagster.yaml").read_text(encoding="utf-8") == "# ours\n"
 
 
+def test_the_instance_holds_its_files_open(make_settings: Callable[..., Settings]) -> None:
+    settings = make_settings()
+
+    with Warehouse.open(settings) as warehouse, runner.open_instance(settings, warehouse) as instance:
+        assert type(instance.event_log_storage).__name__ == "LocalEvents"
+        assert (settings.home / "dagster" / "history" / "runs" / "index.db").exists()
+
+
 def test_a_home_that_cannot_be_written_is_a_wrong_setting(
     make_settings: Callable[..., Settings], tmp_path: Path
 ) -> None:

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import ssl
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
 from medscribe_pipeline.errors import ConfigError, ProviderContractError
+from medscribe_pipeline.providers import transport
 from medscribe_pipeline.providers.transport import BodyTooLargeError, Lanes, join_url, read_body
 from tests.medscribe_pipeline.providers.scripted_server import http_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 def trickle() -> Iterator[bytes]:
@@ -61,6 +64,28 @@ def test_a_ca_file_that_is_not_there_is_a_setting_to_change(monkeypatch: pytest.
         Lanes("clinic", "https://clinic.example.org", http_settings())
 
     assert "nonexistent" not in str(caught.value)
+
+
+def test_the_usual_authorities_are_read_once_for_clients_that_speak_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made: list[ssl.SSLContext] = []
+
+    def create() -> ssl.SSLContext:
+        made.append(ssl.create_default_context())
+        return made[-1]
+
+    monkeypatch.setattr(httpx, "create_ssl_context", create)
+    transport._usual_trust.cache_clear()
+    modern = http_settings().model_copy(update={"http2": True})
+
+    for settings in (http_settings(), http_settings(), modern, modern):
+        Lanes("clinic", "https://clinic.example.org", settings).close()
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    Lanes("clinic", "https://clinic.example.org", modern).close()
+
+    transport._usual_trust.cache_clear()
+    assert len(made) == 3
 
 
 def test_a_path_too_strange_for_a_url_is_a_broken_contract() -> None:
