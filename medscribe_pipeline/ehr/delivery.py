@@ -254,12 +254,15 @@ class _Call:
         """Decides what may go out. The target is asked only if something might."""
         rules = Rules.of(load(self.settings, None, release=self.client.release), self.settings)
         obstacles = known_obstacles(view)
-        server = self.server() if leaving(view, rules) else None
+        going = leaving(view, rules)
+        server = self.server() if going else None
         if server is not None:
-            rules = server.rules
+            if server.rules != rules:
+                rules = server.rules
+                going = leaving(view, rules)
             with suppress(_GaveUpError):
-                obstacles = self._obstacles(server, leaving(view, rules))
-        return self.look() if plan(self.warehouse, view, rules, obstacles) else view
+                obstacles = self._obstacles(server, going)
+        return plan(self.warehouse, view, rules, obstacles) or self.look()
 
     def _obstacles(self, server: Server, leaving: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
         try:

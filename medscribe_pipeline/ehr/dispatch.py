@@ -8,10 +8,11 @@ leave next, so a commit that waits for the disk is paid once for several notes.
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
-from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 from itertools import islice
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from medscribe_pipeline.ehr import ledger
@@ -25,17 +26,20 @@ from medscribe_pipeline.ehr.sending import Shipment, Verdict
 from medscribe_pipeline.ehr.strategies.steps import PROVENANCE
 from medscribe_pipeline.errors import MedscribeError
 from medscribe_pipeline.notes import content_hash
+from medscribe_pipeline.warehouse.among import among
 from medscribe_pipeline.warehouse.store import in_chunks
 from medscribe_pipeline.warehouse.tables import notes
 from medscribe_pipeline.watching import Pool, telemetry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from concurrent.futures import Future
     from datetime import datetime
 
     import sqlalchemy as sa
 
     from medscribe_pipeline.ehr.client import FhirClient
+    from medscribe_pipeline.ehr.ledger import Copy, Entry
     from medscribe_pipeline.ehr.obstacles import Places
     from medscribe_pipeline.ehr.plan import Rules
     from medscribe_pipeline.ehr.strategies import Strategy
@@ -54,6 +58,8 @@ _AHEAD = 8
 _CLAIMS = 8
 # Notes claimed or marked in one transaction at the most: a query takes no more ids.
 _BATCH = 500
+# So long may an answer wait for others to be committed with, while the threads have something to send.
+_GATHERING_S = 0.05
 # Element paths that are kept of a note that was read back.
 _PATHS_KEPT = 20
 
@@ -75,6 +81,20 @@ class Server:
     capabilities: Capabilities
     rules: Rules
     strategy: Strategy
+
+
+@dataclass(frozen=True, slots=True)
+class _Claimed:
+    """A note version we hold: its ledger entry, and what others of the note have left on the target.
+
+    Read when it was claimed. While it is ours no other version of the note is under way or in doubt, and nobody else
+    moves this one: nothing of it changes.
+    """
+
+    patient: str
+    entry: Entry
+    standing: Mapping[str, Copy]
+    standing_version: str | None
 
 
 class Dispatcher:
@@ -119,11 +139,12 @@ class Dispatcher:
         # What is marked as sent when we die has to be looked for; where nobody can look, nothing is marked ahead.
         ahead = max(1, max(_AHEAD, self._connections) // self._together)
         self._ahead = ahead if server.capabilities.search else 0
-        # Every note version claimed and not settled yet, with its patient.
-        self._ours: dict[Key, str] = {}
+        # Every note version claimed and not settled yet.
+        self._ours: dict[Key, _Claimed] = {}
         # Of these, what waits, by patient: notes of one patient leave one after the other, in order.
         self._waiting: dict[str, deque[Key]] = {}
         self._flying: dict[Future[list[Verdict]], list[Key]] = {}
+        self._answers: SimpleQueue[Future[list[Verdict]]] = SimpleQueue()
         self._landed: dict[Key, Verdict] = {}
 
     def run(self, keys: Sequence[Key]) -> None:
@@ -138,11 +159,13 @@ class Dispatcher:
                 self._claim_ahead(backlog)
                 while True:
                     for group in in_chunks(self._turn(), self._together):
-                        self._flying[pool.submit(self._send, group)] = [shipment.key for shipment in group]
+                        answer = pool.submit(self._send, group)
+                        self._flying[answer] = [shipment.key for shipment in group]
+                        answer.add_done_callback(self._answers.put)
                     # Only now: what has been answered is settled first, and the threads are busy meanwhile.
                     self._claim_ahead(backlog)
                     if self._flying:
-                        done, _ = wait(self._flying, return_when=FIRST_COMPLETED)
+                        done = self._answered()
                         self._checkpoint("answered")
                         self._land(done)
                     elif self._stopped() or not self._waiting:
@@ -150,6 +173,17 @@ class Dispatcher:
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
                 self._clear_up()
+
+    def _answered(self) -> list[Future[list[Verdict]]]:
+        """Waits for an answer; then for some more, to commit them together, as long as no thread waits for that."""
+        done = [self._answers.get()]
+        until = time.monotonic() + _GATHERING_S
+        while True:
+            idle = len(self._flying) - len(done) <= self._connections or len(done) >= self._connections // 2
+            try:
+                done.append(self._answers.get(timeout=0 if idle else max(0.0, until - time.monotonic())))
+            except Empty:
+                return done
 
     def _stopped(self) -> bool:
         return self._tally.error is not None or self._allowance.exhausted
@@ -193,25 +227,25 @@ class Dispatcher:
                 return
             with self._warehouse.begin() as connection:
                 claimed = self._claim(connection, keys)
-            for key, patient in claimed:
-                self._ours[key] = patient
-                self._waiting.setdefault(patient, deque()).append(key)
+            for key, held in claimed.items():
+                self._ours[key] = held
+                self._waiting.setdefault(held.patient, deque()).append(key)
             if claimed:
                 self._checkpoint("claimed")
 
-    def _claim(self, connection: sa.Connection, keys: Sequence[Key]) -> list[tuple[Key, str]]:
+    def _claim(self, connection: sa.Connection, keys: Sequence[Key]) -> dict[Key, _Claimed]:
         """Claims those that may still be sent; the notes are locked, so nobody claims another version meanwhile."""
         note_ids = [key.note_id for key in keys]
-        facts = load_facts(connection, notes.c.note_id.in_(note_ids), lock=True)
+        facts = load_facts(connection, among(connection, notes.c.note_id, note_ids), lock=True)
         listed = ledger.entries(connection, self._server.settings.target, note_ids)
-        free: dict[Key, str] = {}
+        free: dict[Key, _Claimed] = {}
         for key in keys:
             note, versions = facts.get(key.note_id), listed.get(key.note_id, [])
             own = next((entry for entry in versions if entry.key == key), None)
             if note is not None and own is not None and may_claim(note, own, versions, self._server.rules):
-                free[key] = note.patient or ""
+                free[key] = _Claimed(note.patient or "", own, *standing_copies(versions, key))
         claimed = ledger.claim_all(connection, list(free), worker=self._worker, now=self._clock())
-        return [(key, patient) for key, patient in free.items() if key in claimed]
+        return {key: held for key, held in free.items() if key in claimed}
 
     def _turn(self) -> list[Shipment]:
         """Settles what has landed and marks what leaves next, in one transaction; returns what leaves."""
@@ -239,7 +273,7 @@ class Dispatcher:
         if self._stopped():
             return leaving
         room = min((self._connections + self._ahead - len(self._flying)) * self._together, _BATCH)
-        busy = {self._ours[key] for keys in self._flying.values() for key in keys}
+        busy = {self._ours[key].patient for keys in self._flying.values() for key in keys}
         for patient in list(self._waiting):
             if len(leaving) >= room:
                 break
@@ -255,10 +289,10 @@ class Dispatcher:
             return []
         note_ids = [key.note_id for key in keys]
         documents = load_documents(connection, note_ids, self._server.capabilities.kinds)
-        listed = ledger.entries(connection, self._server.settings.target, note_ids)
         ready: dict[Key, Shipment] = {}
         for key in keys:
-            own = next(entry for entry in listed[key.note_id] if entry.key == key)
+            held = self._ours[key]
+            own = held.entry
             version, built = documents.get(key.note_id, ("", {}))
             resources = fit_note(
                 key.note_id,
@@ -274,8 +308,7 @@ class Dispatcher:
                 continue
             if missing:
                 self._forgo(connection, key, tuple(resources))
-            standing, of_version = standing_copies(listed[key.note_id], key)
-            ready[key] = Shipment(key, resources, standing or None, of_version, own.done)
+            ready[key] = Shipment(key, resources, held.standing or None, held.standing_version, own.done)
         marked = ledger.mark_all_sent(connection, list(ready), worker=self._worker, now=self._clock())
         return [shipment for key, shipment in ready.items() if key in marked]
 

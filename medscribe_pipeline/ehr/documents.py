@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import uuid
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from medscribe_pipeline.fhir import VERSION_SYSTEM, version_identifier
+from medscribe_pipeline.warehouse.among import KEYS, among, among_keys
 from medscribe_pipeline.warehouse.tables import fhir_documents
+from medscribe_pipeline.warehouse.writing import native_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,14 +20,14 @@ if TYPE_CHECKING:
 
     Resource = dict[str, Any]
 
-__all__ = ["as_version", "load_documents"]
+__all__ = ["as_version", "larger_than", "load_documents"]
 
-_OF_NOTES = sa.select(
-    *(fhir_documents.c[name] for name in ("note_id", "version", "kind", "resource")),
-).where(
-    fhir_documents.c.note_id.in_(sa.bindparam("of_notes", expanding=True)),
-    fhir_documents.c.kind.in_(sa.bindparam("of_kinds", expanding=True)),
-)
+
+@cache
+def _of_notes(native: str | None) -> sa.Select[Any]:
+    columns = (fhir_documents.c[name] for name in ("note_id", "version", "kind", "resource"))
+    kinds = fhir_documents.c.kind.in_(sa.bindparam("of_kinds", expanding=True))
+    return sa.select(*columns).where(among_keys(native, fhir_documents.c.note_id), kinds)
 
 
 def load_documents(
@@ -38,7 +41,8 @@ def load_documents(
         kinds: Kinds of document to read.
     """
     found: dict[str, tuple[str, dict[str, Resource]]] = {}
-    for note_id, version, kind, resource in connection.execute(_OF_NOTES, {"of_notes": note_ids, "of_kinds": kinds}):
+    rows = connection.execute(_of_notes(native_name(connection)), {KEYS: list(note_ids), "of_kinds": kinds})
+    for note_id, version, kind, resource in rows:
         known, documents = found.setdefault(note_id, (version, {}))
         if version == known:
             documents[kind] = resource
@@ -46,6 +50,26 @@ def load_documents(
             # They are written together; if ever they were not, there is no whole version to speak of.
             found[note_id] = ("", {})
     return found
+
+
+def larger_than(connection: sa.Connection, note_ids: Sequence[str], kinds: Sequence[str], most_bytes: int) -> list[str]:
+    """Those of the notes whose documents together may have more bytes than that, without reading any of them.
+
+    Args:
+        connection: An open transaction.
+        note_ids: The notes, no more than a query takes.
+        kinds: Kinds of document that count.
+        most_bytes: How many bytes.
+    """
+    characters = sa.func.length(sa.cast(fhir_documents.c.resource, sa.Text))
+    query = (
+        sa.select(fhir_documents.c.note_id)
+        .where(among(connection, fhir_documents.c.note_id, note_ids), fhir_documents.c.kind.in_(kinds))
+        .group_by(fhir_documents.c.note_id)
+        # No character takes more than four bytes.
+        .having(sa.func.sum(characters) > most_bytes // 4)
+    )
+    return list(connection.scalars(query))
 
 
 def as_version(documents: Mapping[str, Resource], key: Key) -> dict[str, Resource]:

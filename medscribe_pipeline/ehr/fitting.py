@@ -15,17 +15,16 @@ import orjson
 
 from medscribe_pipeline.ehr.comparing import identifiers
 from medscribe_pipeline.ehr.literal import located, name_of, unchanged, wanted_references
+from medscribe_pipeline.ehr.targets import Capabilities
 from medscribe_pipeline.fhir.rules_elements import reference_kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from medscribe_pipeline.ehr.targets import Capabilities
-
     Resource = dict[str, Any]
     Name = tuple[str, str, str]
 
-__all__ = ["Unfit", "fit", "wanted_references"]
+__all__ = ["Unfit", "fit", "most_that_fits", "wanted_references"]
 
 ATTACHMENT_TYPE = "attachment_type"
 AUTHOR_REQUIRED = "author_required"
@@ -92,6 +91,27 @@ def fit(
     except _UnfitError as reason:
         return Unfit(str(reason))
     return fitted
+
+
+def most_that_fits(capabilities: Capabilities) -> int:
+    """So many bytes of documents of one note, as they are stored, a target takes unseen: whatever they say.
+
+    Returns:
+        0 for a target that minds more than their size, or not enough is known of it to tell. Documents that are larger
+        may fit all the same.
+    """
+    everything = Capabilities()
+    unconcerned = (
+        capabilities.references == "logical"
+        and capabilities.author != "required"
+        and capabilities.encounter == "optional"
+        and not capabilities.period_end_required
+        and not capabilities.content_types
+        and set(capabilities.doc_status) >= set(everything.doc_status)
+    )
+    around = _BUNDLE_BYTES + _ENTRY_BYTES * len(capabilities.kinds)
+    # An attachment is smaller than the document it is in.
+    return max(0, min(capabilities.max_bundle_bytes - around, capabilities.max_attachment_bytes)) if unconcerned else 0
 
 
 def _fit_document(

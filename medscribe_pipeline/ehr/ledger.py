@@ -29,14 +29,16 @@ this version: that document is there, and is not sent again.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from medscribe_pipeline.ehr.moves import MOVES, NO_COPIES, Copy, Key, Move, State, move, move_all
 from medscribe_pipeline.errors import MedscribeError
+from medscribe_pipeline.warehouse.among import KEYS, among_keys
 from medscribe_pipeline.warehouse.tables import deliveries, notes
-from medscribe_pipeline.warehouse.writing import insert_absent
+from medscribe_pipeline.warehouse.writing import insert_absent, native_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -60,6 +62,7 @@ __all__ = [
     "deliver",
     "deliver_all",
     "discard",
+    "entered",
     "entries",
     "give_back",
     "hold",
@@ -93,7 +96,11 @@ _READ = (
     sa.case((deliveries.c.state == State.DISCARDED, deliveries.c.outcome_codes)),
 )
 _OF_TARGET = sa.select(*_READ).where(deliveries.c.target == sa.bindparam("of_target"))
-_OF_NOTES = _OF_TARGET.where(deliveries.c.note_id.in_(sa.bindparam("of_notes", expanding=True)))
+
+
+@cache
+def _of_notes(native: str | None) -> sa.Select[Any]:
+    return _OF_TARGET.where(among_keys(native, deliveries.c.note_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +153,7 @@ def entries(connection: sa.Connection, target: str, note_ids: Sequence[str] | sa
     if isinstance(note_ids, sa.Select):
         rows = connection.execute(_OF_TARGET.where(deliveries.c.note_id.in_(note_ids)), {"of_target": target})
     else:
-        rows = connection.execute(_OF_NOTES, {"of_target": target, "of_notes": note_ids})
+        rows = connection.execute(_of_notes(native_name(connection)), {"of_target": target, KEYS: list(note_ids)})
     units: dict[Key, list[Sequence[Any]]] = {}
     for row in rows:
         units.setdefault(Key(target, row[0], row[2]), []).append(row)
@@ -180,8 +187,8 @@ def _given_up_in_doubt(codes: Sequence[str]) -> bool:
     return bool(acts) and acts[-1].startswith(f"by_hand:{GIVEN_UP_IN_DOUBT}:")
 
 
-def add(connection: sa.Connection, account: str, fresh: Iterable[NewEntry]) -> None:
-    """Enters note versions; one that another process entered meanwhile stays as it is."""
+def add(connection: sa.Connection, account: str, fresh: Iterable[NewEntry]) -> bool:
+    """Enters note versions; one that another process entered meanwhile stays as it is, and this returns `False`."""
     rows = [
         {
             "target": new.key.target,
@@ -198,7 +205,14 @@ def add(connection: sa.Connection, account: str, fresh: Iterable[NewEntry]) -> N
         for new in fresh
         for kind in new.kinds
     ]
-    insert_absent(connection, deliveries, rows)
+    return insert_absent(connection, deliveries, rows) == len(rows)
+
+
+def entered(new: NewEntry) -> Entry:
+    """What `entries` says of a version that was just entered."""
+    state = State.HELD if new.reason else State.PLANNED
+    copies = dict.fromkeys(new.kinds, Copy(None, None))
+    return Entry(new.key, state, new.reason, new.source_seq, new.visit_day, 0, None, None, copies)
 
 
 def reshape(connection: sa.Connection, key: Key, kinds: Sequence[str]) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 
+from medscribe_pipeline.warehouse.among import KEYS, among_keys
 from medscribe_pipeline.warehouse.store import in_chunks
 from medscribe_pipeline.warehouse.tables import deliveries
 from medscribe_pipeline.warehouse.writing import native_name
@@ -134,7 +135,8 @@ def move_all(
     """
     seen = copies or {}
     holder = None if name == "claim" else worker
-    if native_name(connection) is None:
+    native = native_name(connection)
+    if native is None:
         # Not every database tells which rows an UPDATE has met.
         return {
             key for key in keys if move(connection, name, key, values, copies=seen.get(key, NO_COPIES), worker=holder)
@@ -147,10 +149,10 @@ def move_all(
         given["of_worker"] = holder
     moved: set[Key] = set()
     for (target, kinds), units in alike.items():
-        statement = _update_all(name, tuple(values), kinds, of_worker=holder is not None)
+        statement = _update_all(native, name, tuple(values), kinds, of_worker=holder is not None)
         for chunk in in_chunks(units, _UNITS_AT_ONCE):
             these = [(key.note_id, key.version) for key in chunk]
-            of_units = {"of_target": target, "of_notes": [note_id for note_id, _ in these], "of_units": these}
+            of_units = {"of_target": target, KEYS: [key.note_id for key in chunk], "of_units": these}
             rows = connection.execute(statement, given | of_units)
             moved.update(Key(target, note_id, version) for note_id, version in rows)
     told = [(*key, kind, copy) for key, by_kind in seen.items() if key in moved for kind, copy in by_kind.items()]
@@ -207,9 +209,9 @@ def _update(name: str, columns: tuple[str, ...], kinds: tuple[str, ...], *, of_w
 
 @cache
 def _update_all(
-    name: str, columns: tuple[str, ...], kinds: tuple[str, ...], *, of_worker: bool
+    native: str, name: str, columns: tuple[str, ...], kinds: tuple[str, ...], *, of_worker: bool
 ) -> sa.sql.dml.ReturningUpdate[Any]:
-    """The same for the units `of_units`, which are of the notes `of_notes`; says of each row whose it was.
+    """The same for the units `of_units`, which are of the notes `KEYS`; says of each row whose it was.
 
     What was seen of the `kinds` is left to another statement: it is different in each row.
     """
@@ -219,10 +221,10 @@ def _update_all(
     if name == "deliver":
         barred = sa.or_(barred, sa.and_(*_is_missing(other, kinds)))
     # Asked for once, not for each row anew: at the second row of a unit, SQLite would find the first one changed.
-    torn = sa.select(other.c.note_id, other.c.version).where(*_are_among(other), barred)
+    torn = sa.select(other.c.note_id, other.c.version).where(*_are_among(native, other), barred)
     units: sa.BindParameter[Any] = sa.bindparam("of_units", expanding=True)
     ids = sa.tuple_(deliveries.c.note_id, deliveries.c.version)
-    where = [*_are_among(deliveries), ids.in_(units), _stands(deliveries, sources), ids.not_in(torn)]
+    where = [*_are_among(native, deliveries), ids.in_(units), _stands(deliveries, sources), ids.not_in(torn)]
     if of_worker:
         where.append(_OF_WORKER)
     return (
@@ -233,10 +235,9 @@ def _update_all(
     )
 
 
-def _are_among(table: sa.FromClause) -> list[sa.ColumnElement[bool]]:
+def _are_among(native: str, table: sa.FromClause) -> list[sa.ColumnElement[bool]]:
     """By which rows of many notes are found: no index leads to pairs of note and version."""
-    notes: sa.BindParameter[Any] = sa.bindparam("of_notes", expanding=True)
-    return [table.c.target == sa.bindparam("of_target"), table.c.note_id.in_(notes)]
+    return [table.c.target == sa.bindparam("of_target"), among_keys(native, table.c.note_id)]
 
 
 def _is_missing(table: sa.FromClause, kinds: tuple[str, ...]) -> list[sa.ColumnElement[bool]]:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from medscribe_pipeline.ehr.documents import load_documents
-from medscribe_pipeline.ehr.fitting import Unfit, fit, wanted_references
+from medscribe_pipeline.ehr.documents import larger_than, load_documents
+from medscribe_pipeline.ehr.fitting import Unfit, fit, most_that_fits, wanted_references
 from medscribe_pipeline.ehr.references import ENCOUNTER, PATIENT, PRACTITIONER, ReferenceState, Wanted, resolve
 from medscribe_pipeline.warehouse.store import in_chunks
 from medscribe_pipeline.warehouse.tables import notes
@@ -83,8 +83,10 @@ def find_obstacles(
     """
     places = Places()
     obstacles: dict[str, str] = {}
-    for chunk in in_chunks(sorted(leaving), BATCH):
+    unseen = most_that_fits(capabilities)
+    for note_ids in in_chunks(sorted(leaving), BATCH):
         with warehouse.read() as connection:
+            chunk = larger_than(connection, note_ids, capabilities.kinds, unseen) if unseen else note_ids
             documents = {
                 note_id: {kind: each for kind, each in of_note.items() if kind in leaving[note_id]}
                 for note_id, (_, of_note) in load_documents(connection, chunk, capabilities.kinds).items()

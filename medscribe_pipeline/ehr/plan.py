@@ -6,11 +6,9 @@ the reason is gone. Nothing is written when nothing changed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from itertools import groupby
-from operator import itemgetter
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import sqlalchemy as sa
 
@@ -76,6 +74,7 @@ _WAITING = (State.PLANNED, State.HELD)
 _MAYBE_THERE = (State.CLAIMED, State.SENT, State.UNKNOWN, State.DELIVERED)
 _IN_DOUBT = (State.CLAIMED, State.SENT, State.UNKNOWN)
 _MoveName = Literal["add", "reshape", "hold", "release", "plan_again"]
+_ALWAYS_BUILT = frozenset(KINDS)
 _ALWAYS_LATER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -170,46 +169,42 @@ def load_facts(connection: sa.Connection, *which: sa.ColumnElement[bool], lock: 
         which: Conditions on `notes`.
         lock: Lock the rows; on SQLite a write transaction is exclusive anyway.
     """
-    documents = fhir_documents
-    query = (
-        sa.select(
-            notes.c.note_id,
-            notes.c.state,
-            notes.c.version,
-            notes.c.source_seq,
-            notes.c.visit_day,
-            notes.c.patient_system,
-            notes.c.patient_id,
-            documents.c.kind,
-            documents.c.built_at,
-            documents.c.source_seq.label("document_seq"),
-        )
-        # Documents of another version are none: the day's documents are not built yet.
-        .outerjoin(documents, sa.and_(documents.c.note_id == notes.c.note_id, documents.c.version == notes.c.version))
-        .where(*which)
-        .order_by(notes.c.note_id)
-    )
+    query = _FACTS.where(*which)
     if lock:
         query = query.with_for_update(of=notes)
-    rows = connection.execute(query).mappings().all()
-    return {note_id: _facts(list(of_note)) for note_id, of_note in groupby(rows, key=itemgetter("note_id"))}
+    found: dict[str, list[Sequence[Any]]] = {}
+    for row in connection.execute(query):
+        found.setdefault(row[0], []).append(row)
+    return {note_id: _facts(of_note) for note_id, of_note in found.items()}
 
 
-def _facts(rows: Sequence[sa.RowMapping]) -> NoteFacts:
-    """The facts of one note; a row for each of its documents, one row if it has none."""
-    note, built = rows[0], {row["kind"]: row for row in rows if row["kind"] is not None}
-    # One of the two that are always built together is none.
-    document = built[DOCUMENT_REFERENCE] if built.keys() >= set(KINDS) else None
-    return NoteFacts(
-        note_id=note["note_id"],
-        state=note["state"],
-        version=note["version"],
-        source_seq=document["document_seq"] if document else note["source_seq"],
-        visit_day=note["visit_day"],
-        patient=_patient(note["patient_system"], note["patient_id"]),
-        built_at=document["built_at"] if document else None,
-        kinds=frozenset(built) if document else frozenset(),
+# In the order in which `_facts` takes a row apart: a row for each document of a note, one row if it has none. Those of
+# another version are none: the day's documents are not built yet.
+_FACTS = (
+    sa.select(
+        *(notes.c[name] for name in ("note_id", "state", "version", "source_seq", "visit_day")),
+        *(notes.c[name] for name in ("patient_system", "patient_id")),
+        fhir_documents.c.kind,
+        fhir_documents.c.source_seq,
+        sa.case((fhir_documents.c.kind == DOCUMENT_REFERENCE, fhir_documents.c.built_at)),
     )
+    .outerjoin(
+        fhir_documents,
+        sa.and_(fhir_documents.c.note_id == notes.c.note_id, fhir_documents.c.version == notes.c.version),
+    )
+    .order_by(notes.c.note_id)
+)
+
+
+def _facts(rows: Sequence[Sequence[Any]]) -> NoteFacts:
+    """The facts of one note."""
+    note_id, state, version, seq, visit_day, system, value, *_ = rows[0]
+    built = {kind: (built_seq, built_at) for *_, kind, built_seq, built_at in rows if kind is not None}
+    # One of the two that are always built together is none.
+    whole = built.keys() >= _ALWAYS_BUILT
+    built_seq, built_at = built[DOCUMENT_REFERENCE] if whole else (seq, None)
+    kinds = frozenset(built) if whole else frozenset()
+    return NoteFacts(note_id, state, version, built_seq, visit_day, _patient(system, value), built_at, kinds)
 
 
 def _patient(system: str | None, value: str | None) -> str | None:
@@ -384,14 +379,17 @@ def _own_moves(
 
 def plan(
     warehouse: Warehouse, view: DayView, rules: Rules = Rules(), obstacles: Mapping[str, str] | None = None
-) -> int:
-    """Brings the ledger up to date with the notes of a day; returns how many decisions that took.
+) -> DayView | None:
+    """Brings the ledger up to date with the notes of a day.
 
     Args:
         warehouse: Where the ledger is.
         view: The day as it stands.
         rules: What the target takes.
         obstacles: Why notes cannot go out as they are, by note id.
+
+    Returns:
+        The day as it stands then; `None` where it has to be looked at again for that.
     """
     known = obstacles or {}
     decisions = [
@@ -399,19 +397,22 @@ def plan(
         for note in view.facts.values()
         for decision in decide(view.target, note, view.entries.get(note.note_id, ()), rules, known.get(note.note_id))
     ]
+    as_decided = True
     for chunk in in_chunks(decisions, BATCH):
         with warehouse.begin() as connection:
-            _write(connection, warehouse.account, chunk)
-    return len(decisions)
+            as_decided &= _write(connection, warehouse.account, chunk)
+    if not as_decided:
+        return None
+    entries = dict(view.entries)
+    for each in decisions:
+        entries[each.key.note_id] = [*entries.get(each.key.note_id, ()), ledger.entered(_new_entry(each))]
+    return replace(view, entries=entries)
 
 
-def _write(connection: sa.Connection, account: str, decisions: Sequence[Decision]) -> None:
-    fresh = [
-        NewEntry(each.key, each.kinds, each.source_seq, each.visit_day, each.reason)
-        for each in decisions
-        if each.move == "add"
-    ]
-    ledger.add(connection, account, fresh)
+def _write(connection: sa.Connection, account: str, decisions: Sequence[Decision]) -> bool:
+    """Does what was decided; whether that was to enter versions and nothing else, and all of them are new."""
+    fresh = [_new_entry(each) for each in decisions if each.move == "add"]
+    entered = ledger.add(connection, account, fresh)
     for each in decisions:
         # A guarded move that does nothing lost against another process; the next look decides again.
         if each.move == "hold":
@@ -423,3 +424,8 @@ def _write(connection: sa.Connection, account: str, decisions: Sequence[Decision
             ledger.plan_again(connection, each.key, source_seq=each.source_seq, visit_day=each.visit_day)
         elif each.move == "reshape":
             ledger.reshape(connection, each.key, each.kinds)
+    return entered and len(fresh) == len(decisions)
+
+
+def _new_entry(decision: Decision) -> NewEntry:
+    return NewEntry(decision.key, decision.kinds, decision.source_seq, decision.visit_day, decision.reason)
