@@ -98,7 +98,7 @@ $(SCALE)/stamp: scale/requirements.lock pyproject.toml
 	@$(SCALE)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-scale-demo: $(SCALE)/stamp ## Spread a backfill over several workers and kill one; docs/scaling.md says what for (four minutes)
+scale-demo: $(SCALE)/stamp ## Spread a backfill over several workers and kill one; docs/scaling.md says what for (five minutes)
 	@$(SCALE)/bin/python -m scale $(SCALE_OPTIONS)
 
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header \

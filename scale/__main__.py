@@ -52,7 +52,7 @@ def main() -> int:
 def _asked() -> tuple[Plan, bool]:
     parser = argparse.ArgumentParser(prog="python -m scale")
     parser.add_argument("--days", type=_some, default=30, help="visit days of the backfill in which a worker dies")
-    parser.add_argument("--measured-days", type=_some, default=8, help="visit days of each backfill after it")
+    parser.add_argument("--measured-days", type=_some, default=6, help="visit days of each backfill after it")
     parser.add_argument("--notes", type=_some, default=40, help="notes a day")
     parser.add_argument("--workers", type=_some, nargs="+", default=[1, 2, 4], help="workers of the backfills after it")
     parser.add_argument("--delay-ms", type=int, default=20, help="how long the provider takes for an answer")

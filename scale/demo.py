@@ -30,6 +30,9 @@ __all__ = ["CREW", "Findings", "Plan", "Taken", "run_demo", "settled", "spans"]
 CREW = 4
 """Workers of the backfill in which one dies."""
 
+ASK_S = 2.0
+"""How often Dagster is asked how things stand: what is measured are its own times, and asking costs it something."""
+
 KILL_AFTER_S, KILL_BEFORE_S = 1.0, 2.5
 """How long the run of the worker that is killed has been under way."""
 
@@ -213,7 +216,7 @@ def _wait_for_workers(site: Site, crew: Sequence[subprocess.Popen[str]], deadlin
 def _pull(dagster: Dagster, deadline: Deadline) -> float:
     began = time.monotonic()
     run = dagster.launch("sync")
-    wait_until(lambda: dagster.run(run).ended, "the pull", deadline, poll_s=0.5)
+    wait_until(lambda: dagster.run(run).ended, "the pull", deadline, poll_s=ASK_S)
     if dagster.run(run).status != "SUCCESS":
         raise Overdue("The pull failed; see the logs of the workers")
     return time.monotonic() - began
@@ -235,16 +238,16 @@ def _backfill(
         if kill:
             some = len(days) // 3
             wait_until(
-                lambda: sum(run.ended for run in dagster.runs_of(backfill)) >= some, "some days", deadline, poll_s=0.5
+                lambda: sum(run.ended for run in dagster.runs_of(backfill)) >= some, "some days", deadline, poll_s=ASK_S
             )
             killed = _kill_one(site, crew, deadline)
-        wait_until(lambda: settled(dagster.runs_of(backfill), len(days)), "the backfill", deadline, poll_s=0.5)
+        wait_until(lambda: settled(dagster.runs_of(backfill), len(days)), "the backfill", deadline, poll_s=ASK_S)
         if kill:
             wait_until(
                 lambda: dagster.backfill_status(backfill) not in UNFINISHED,
                 "Dagster's word on the backfill",
                 deadline,
-                poll_s=1,
+                poll_s=ASK_S,
             )
             status = dagster.backfill_status(backfill)
         runs = dagster.runs_of(backfill)

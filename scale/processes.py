@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Deadline", "Overdue", "started", "stop", "wait_until"]
 
-STOP_S = 10.0
+STOP_S = 5.0
 POLL_S = 0.1
 
 

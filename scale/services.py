@@ -84,7 +84,7 @@ def instance_settings(workers: int) -> dict[str, Any]:
     settings: dict[str, Any] = yaml.safe_load(INSTANCE.read_text(encoding="utf-8"))
     settings["concurrency"]["runs"]["max_concurrent_runs"] = workers
     settings["run_queue"] = {"dequeue_interval_seconds": 1}
-    settings["run_monitoring"] |= {"poll_interval_seconds": 2, "start_timeout_seconds": 60}
+    settings["run_monitoring"] |= {"poll_interval_seconds": 5, "start_timeout_seconds": 60}
     return settings
 
 
@@ -103,7 +103,7 @@ def open_site(folder: Path, world: World, connections: int, deadline: Deadline) 
         for database in ("dagster", "medscribe"):
             server.copy(database)
         environment = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-        # The console of Dagster writes a line for each event; what it says is in its database.
+        # What Dagster announces to developers is no news here.
         environment |= {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
         asked = (world.days, world.notes_a_day, world.delay_ms, world.ehr_delay_ms)
         simulated = stack.enter_context(
