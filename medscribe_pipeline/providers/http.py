@@ -249,6 +249,16 @@ class HttpClient:
         )
         # Failures travel as values, so that no exception is ever raised while one of httpx's is being handled:
         # it would stay reachable through `__context__`, with the URL.
+        outcome = self._try(call)
+        if isinstance(outcome, Failure) and outcome.again:
+            outcome = self._try_again(call, outcome)
+        if isinstance(outcome, Failure):
+            raise outcome.error
+        return outcome
+
+    def _try_again(self, call: _Call, failure: Failure) -> Answer | Failure:
+        """What a call comes to whose first try has failed: that is the first of the tries counted here."""
+        first = [failure]
         retrying = tenacity.Retrying(
             stop=tenacity.stop_after_attempt(self._settings.max_attempts),
             retry=tenacity.retry_if_result(lambda outcome: isinstance(outcome, Failure) and outcome.again),
@@ -257,9 +267,7 @@ class HttpClient:
             sleep=self._pause,
             retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
         )
-        outcome: Answer | Failure = retrying(self._try, call)
-        if isinstance(outcome, Failure):
-            raise outcome.error
+        outcome: Answer | Failure = retrying(lambda: first.pop() if first else self._try(call))
         return outcome
 
     def _try(self, call: _Call) -> Answer | Failure:

@@ -8,6 +8,7 @@ import ipaddress
 import os
 import queue
 import ssl
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import httpx
@@ -181,16 +182,24 @@ def join_url(base_url: str, path: str, params: Sequence[tuple[str, str]]) -> htt
         ProviderContractError: The path would lead elsewhere, or cannot be part of a URL (code `path`). Paths hold
             ids that a server gave us; none of them may take our credentials anywhere else.
     """
-    url: httpx.URL | None = None
-    strays = any(mark in path for mark in "?#\\") or any(part in (".", "..") for part in path.split("/"))
-    if not strays:
-        full = f"{base_url.rstrip('/')}/{path.lstrip('/')}" if path else base_url
-        # As above: the errors quote the URL.
+    url = _joined(base_url, path)
+    if url is not None and params:
         with contextlib.suppress(httpx.InvalidURL, UnicodeError):
-            url = httpx.URL(full, params=list(params)) if params else httpx.URL(full)
+            return url.copy_with(params=list(params))
+        url = None
     if url is None:
         raise ProviderContractError("A path does not stay under the base URL, or is none.", code="path")
     return url
+
+
+@lru_cache(maxsize=64)  # Most requests go to one of few paths, and taking one apart takes as long as sending it.
+def _joined(base_url: str, path: str) -> httpx.URL | None:
+    if any(mark in path for mark in "?#\\") or any(part in (".", "..") for part in path.split("/")):
+        return None
+    # As above: the errors quote the URL.
+    with contextlib.suppress(httpx.InvalidURL, UnicodeError):
+        return httpx.URL(f"{base_url.rstrip('/')}/{path.lstrip('/')}" if path else base_url)
+    return None
 
 
 def redirect_target(method: str, url: httpx.URL, answer: Answer) -> httpx.URL | None:
