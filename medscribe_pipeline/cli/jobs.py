@@ -16,6 +16,8 @@ from medscribe_pipeline.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from medscribe_pipeline.operation.reasons import Explained
+    from medscribe_pipeline.providers.jobs import State
     from medscribe_pipeline.providers.jobs.by_hand import Found, JobRow, WhichJobs
     from medscribe_pipeline.settings import Settings
     from medscribe_pipeline.warehouse.store import Warehouse
@@ -250,24 +252,24 @@ def _which(
     )
 
 
-def _print_counts(found: Sequence[tuple[str, str, Any, str | None, int]]) -> None:
+def _print_counts(found: Sequence[tuple[str, str, State, str | None, int]]) -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     from medscribe_pipeline.cli.output import console
-    from medscribe_pipeline.operation.reasons import SAYS
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("provider", "step", "state", "code", "which means"):
         table.add_column(column)
     table.add_column("jobs", justify="right")
     for provider, step, state, code, number in found:
-        table.add_row(provider, step, state.value, Text(code or "-"), SAYS.get(code or "", ""), str(number))
+        table.add_row(provider, step, state.value, Text(code or "-"), _why(state, code), str(number))
     console.print(table)
 
 
-def _means(row: JobRow) -> str:
+def _told(state: State, code: str | None) -> Explained | None:
+    """What a state and its code mean; `None` of a job whose result has landed."""
     from medscribe_pipeline.operation.reasons import Kind, explain
 
     kinds = {
@@ -276,9 +278,22 @@ def _means(row: JobRow) -> str:
         "unknown": Kind.JOB_UNKNOWN,
         "cancelled": Kind.JOB_CANCELLED,
     }
-    if row.state.value == "fetched":
+    if state.value == "fetched":
+        return None
+    # While a job is open, a code says why asking after it did not work the last time: no reason of its own.
+    return explain(kinds.get(state.value, Kind.JOB_OPEN), code if state.value in kinds else None)
+
+
+def _why(state: State, code: str | None) -> str:
+    told = _told(state, code)
+    # A code that is not ours stands in the column before, and needs no repeating.
+    return told.says.removesuffix(f": {code}") if told is not None else "its result has landed"
+
+
+def _means(row: JobRow) -> str:
+    told = _told(row.state, row.code)
+    if told is None:
         return "Its result has landed."
-    told = explain(kinds.get(row.state.value, Kind.JOB_OPEN), row.code if row.state.value in kinds else None)
     command = f" `{told.command}`" if told.command else ""
     return f"{told.says[:1].upper()}{told.says[1:]}. {told.to_do[:1].upper()}{told.to_do[1:]}.{command}"
 

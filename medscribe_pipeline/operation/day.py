@@ -125,8 +125,8 @@ class DayReport:
 
     @property
     def notes(self) -> int:
-        """Notes of the day."""
-        return sum(each.notes.total() for each in self.providers.values())
+        """Notes of the day; one without words is a record without a note, and counted there."""
+        return sum(each.documents.total() - each.documents["none"] for each in self.providers.values())
 
     def delivered(self, target: str) -> int:
         """Notes whose newest version is on a target."""
