@@ -144,7 +144,8 @@ sync_cursors = sa.Table(
     sa.Column("signpost", KEY, comment="Source id of the newest record at the watermark."),
     sa.Column("moved_at", UtcDateTime, nullable=False, comment="When it was written last."),
     sa.Column("run_id", NAME),
-    comment="How far each stream was read.",
+    comment="How far each stream was read. A row whose stream ends in `.complete` says until when it is complete: its "
+    "watermark is the start of the newest sync that read it to the end.",
 )
 
 sync_cursor_history = sa.Table(
