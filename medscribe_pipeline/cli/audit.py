@@ -1,4 +1,4 @@
-"""`medscribe audit`: who had patients' texts or identifiers shown, or removed."""
+"""`medscribe audit`: who had patients' texts or identifiers shown or removed, and who decided something by hand."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 
 __all__ = ["audit_app", "noted"]
 
-audit_app = typer.Typer(help="Who had patients' texts or identifiers shown, or removed.", no_args_is_help=True)
+audit_app = typer.Typer(
+    help="Who had patients' texts or identifiers shown or removed, and who did what by hand.", no_args_is_help=True
+)
 
 
 @audit_app.callback()
 def root() -> None:
-    """Who had patients' texts or identifiers shown, or removed."""
+    """Who had patients' texts or identifiers shown or removed, and who decided what by hand."""
 
 
 @audit_app.command("list")
@@ -35,7 +37,7 @@ def list_accesses(
     limit: Annotated[int, typer.Option(min=0, help="Most rows, newest first; 0 for all.")] = 100,
     as_json: Json = False,
 ) -> None:
-    """List who looked, newest first."""
+    """List who looked and who did what, newest first."""
     from rich.table import Table
 
     from medscribe_pipeline.cli.output import console, print_json

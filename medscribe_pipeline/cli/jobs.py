@@ -109,11 +109,12 @@ def retry(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Have failed or expired jobs done again, after their cause is mended. The next sync submits them."""
+    """Have jobs done again that failed, expired or were cancelled by hand. The next sync submits them."""
     from medscribe_pipeline.providers.jobs import State, by_hand
+    from medscribe_pipeline.warehouse.audit import current_user
 
     def act(warehouse: Warehouse, job: str) -> Found:
-        return by_hand.retry(warehouse, job, now=datetime.now(UTC))
+        return by_hand.retry(warehouse, job, who=current_user(), now=datetime.now(UTC))
 
     states = [State.FAILED.value, State.EXPIRED.value]
     _carry_out(act, jobs, provider=provider, states=states, code=code, day=day, yes=yes, as_json=as_json)
@@ -128,13 +129,17 @@ def cancel(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Cancel jobs that were never sent. What the provider has, nobody here can take back."""
+    """Cancel jobs that were never sent, and give up those that failed or expired: the day counts as complete then.
+
+    What the provider has, nobody here can take back.
+    """
     from medscribe_pipeline.providers.jobs import State, by_hand
+    from medscribe_pipeline.warehouse.audit import current_user
 
     def act(warehouse: Warehouse, job: str) -> Found:
-        return by_hand.cancel(warehouse, job, now=datetime.now(UTC))
+        return by_hand.cancel(warehouse, job, who=current_user(), now=datetime.now(UTC))
 
-    states = [State.WANTED.value]
+    states = [State.WANTED.value, State.FAILED.value, State.EXPIRED.value]
     _carry_out(act, jobs, provider=provider, states=states, code=code, day=day, yes=yes, as_json=as_json)
 
 
@@ -152,6 +157,7 @@ def resolve(
     """Say what became of a job in doubt: it was submitted, and no answer told whether it arrived."""
     from medscribe_pipeline.providers.jobs import by_hand
     from medscribe_pipeline.settings import JobSettings, Settings
+    from medscribe_pipeline.warehouse.audit import current_user
     from medscribe_pipeline.warehouse.store import Warehouse
 
     if absent == (vendor_id is not None):
@@ -161,11 +167,11 @@ def resolve(
     with Warehouse.open(settings) as warehouse:
         rows = by_hand.listed(warehouse, by_hand.WhichJobs(ids=(job,)))
         if vendor_id is None or not rows:
-            found = by_hand.absent(warehouse, job, now=now)
+            found = by_hand.absent(warehouse, job, who=current_user(), now=now)
         else:
             own: JobSettings = getattr(settings, rows[0].provider)
             after_s = own.job_expires_after_s
-            found = by_hand.identify(warehouse, job, vendor_id, now=now, expires_after_s=after_s)
+            found = by_hand.identify(warehouse, job, vendor_id, who=current_user(), now=now, expires_after_s=after_s)
     _tell([(job, found)], as_json=as_json)
 
 

@@ -96,7 +96,7 @@ _KINDS: Mapping[Kind, Explained] = {
     ),
     Kind.JOB_STOPPED: Explained(
         "the provider gave it up: {code}",
-        "mend the recording if that can be done, then have it done again; else no note comes of it",
+        "mend the recording if that can be done and have it done again; else `medscribe jobs cancel ID` gives it up",
         _JOB_RETRY,
         Act.PERSON,
     ),

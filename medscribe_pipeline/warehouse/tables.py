@@ -587,10 +587,10 @@ access_log = sa.Table(
     sa.Column("account", NAME, nullable=False),
     sa.Column("at", UtcDateTime, nullable=False, comment="When."),
     sa.Column("who", NAME, nullable=False, comment="User of the operating system."),
-    sa.Column("what", NAME, nullable=False, comment="What was shown or done, as a code: show_text, forget."),
+    sa.Column("what", NAME, nullable=False, comment="What was shown or done, as a code: show_text, delivery_retried."),
     sa.Column("subject", KEY, nullable=False, comment="Of what: an id of ours or a name, never a patient's."),
     sa.Index("ix_access_log_at", "account", "at"),
-    comment="Who had patients' texts or identifiers shown, or removed.",
+    comment="Who had patients' texts or identifiers shown or removed, and who decided something by hand.",
 )
 
 _EVERYWHERE = {
