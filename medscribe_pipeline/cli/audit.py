@@ -38,9 +38,7 @@ def list_accesses(
     as_json: Json = False,
 ) -> None:
     """List who looked and who did what, newest first."""
-    from rich.table import Table
-
-    from medscribe_pipeline.cli.output import console, print_json
+    from medscribe_pipeline.cli.output import console, plain_table, print_json
     from medscribe_pipeline.cli.show import plain
     from medscribe_pipeline.settings import Settings
     from medscribe_pipeline.warehouse.audit import read_accesses
@@ -57,7 +55,10 @@ def list_accesses(
     if as_json:
         print_json({"accesses": [dataclasses.asdict(each) for each in found]})
         return
-    table = Table(title="Who looked", title_justify="left")
+    if not found:
+        console.print("Nothing of that is written down.", highlight=False)
+        return
+    table = plain_table("Who looked, and who decided")
     for column in ("when", "who", "what", "of what"):
         table.add_column(column)
     for each in found:

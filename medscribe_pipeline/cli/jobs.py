@@ -69,6 +69,8 @@ def list_jobs(
         console.print("There are no such jobs.", highlight=False)
         return
     _print_counts(found)
+    if rows:
+        console.print(f"{'id':<36} provider step state code since", highlight=False)
     for row in rows:
         since = row.settled_at or row.submitted_at or row.wanted_at
         line = f"{row.id} {row.provider} {row.step} {row.state.value} {row.code or '-'} {_time(since)}"
@@ -259,15 +261,13 @@ def _which(
 
 
 def _print_counts(found: Sequence[tuple[str, str, State, str | None, int]]) -> None:
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
-    from medscribe_pipeline.cli.output import console
+    from medscribe_pipeline.cli.output import console, plain_table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = plain_table()
     for column in ("provider", "step", "state", "code", "which means"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     table.add_column("jobs", justify="right")
     for provider, step, state, code, number in found:
         table.add_row(provider, step, state.value, Text(code or "-"), _why(state, code), str(number))

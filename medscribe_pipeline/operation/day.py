@@ -184,6 +184,8 @@ def read_day(warehouse: Warehouse, settings: Settings, day: date, *, fingerprint
         for stream in PROVIDERS[name].streams
     ]
     report.gaps += [Gap(Kind.UNREAD, each.stream, each.provider, 1) for each in report.streams if not each.is_past]
+    if not settings.providers:
+        report.gaps.append(Gap(Kind.UNWATCHED, None, "", 1))
     report.coverage = read_coverage(warehouse, BuildOptions.of(settings.fhir).mapping, day)
     return report
 

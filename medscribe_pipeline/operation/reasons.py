@@ -43,6 +43,7 @@ class Kind(StrEnum):
     EXPECTED = "expected"
     UNREAD = "unread"
     OUTDATED = "outdated"
+    UNWATCHED = "unwatched"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,12 @@ _KINDS: Mapping[Kind, Explained] = {
     ),
     Kind.UNREAD: Explained(
         "the provider was not read to the end since that day was over", "sync: it is read to the end", _SYNC, Act.WAITS
+    ),
+    Kind.UNWATCHED: Explained(
+        "no provider is configured here, so nobody can tell whether everything has come",
+        "set the credentials of a provider, or start where your `.env` file is",
+        "medscribe doctor",
+        Act.PERSON,
     ),
     Kind.OUTDATED: Explained(
         "the day changed, or is to be built with other settings", "sync: the day is built again", _SYNC, Act.WAITS

@@ -41,6 +41,7 @@ _THINGS: dict[Kind, tuple[str, str]] = {
     Kind.EXPECTED: ("recording expected", "recordings expected"),
     Kind.UNREAD: ("stream not read since the day ended", "streams not read since the day ended"),
     Kind.OUTDATED: ("build outstanding", "builds outstanding"),
+    Kind.UNWATCHED: ("account without a provider", "accounts without a provider"),
 }
 
 # These say all there is to say by their name.

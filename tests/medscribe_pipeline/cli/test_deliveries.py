@@ -200,7 +200,7 @@ def test_an_empty_ledger_is_nothing_wrong(clinic: Clinic, medscribe: Callable[..
         (("list", "--state", "lost"), "--state takes one of: planned"),
         (("discard", "--state", "delivered"), "--state takes one of: planned, held, rejected, unknown"),
         (("list", "--target", "absent"), "known are: ehr"),
-        (("list", "--day", "yesterday"), "--day is not a date"),
+        (("list", "--day", "someday"), "Not a day"),
         (("list", "--limit", "-1"), "--limit"),
         (("show", "nothing"), "There is no such note"),
         (("retry",), "Say which"),
