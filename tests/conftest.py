@@ -38,6 +38,9 @@ MEMORY = Path("/dev/shm")  # noqa: S108 - folders in it are made with names nobo
 ENOUGH = 6 * 2**30
 TEMPORARY = "medscribe-suite-"
 
+# Single tests of ten seconds and more: begun last, one of them would keep one process busy and leave the others idle.
+LONG = ("tests/end_to_end/", "tests/test_kill_matrix.py", "tests/medscribe_pipeline/cli/test_demo.py", "test_many_proc")
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -84,6 +87,11 @@ def pytest_sessionfinish(exitstatus: int) -> None:
     folder = Path(tempfile.gettempdir())
     if exitstatus == 0 and folder.name.startswith(f"{TEMPORARY}{os.getpid()}-"):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first; the order is else as it was."""
+    items.sort(key=lambda item: not any(part in item.nodeid for part in LONG))
 
 
 def pytest_collection_finish() -> None:
