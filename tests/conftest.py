@@ -7,6 +7,8 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,7 +20,6 @@ from tests.databases import POSTGRES_URL_VARIABLE, empty, new_database, postgres
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
-    from pathlib import Path
 
 # As in the command itself: most objects stay, and a look at all of them after every 700 new ones costs a tenth.
 gc.set_threshold(50_000)
@@ -28,7 +29,17 @@ gc.set_threshold(50_000)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Every client loads the authorities it trusts. Loopback needs none of the hundred there are, which take 20 ms a client.
+os.environ.setdefault("SSL_CERT_FILE", str(Path(__file__).with_name("nobody.pem")))
+
 BACKENDS = ("sqlite", "postgresql")
+
+MEMORY = Path("/dev/shm")  # noqa: S108 - folders in it are made with names nobody can foresee
+ENOUGH = 6 * 2**30
+TEMPORARY = "medscribe-suite-"
+
+# Single tests of ten seconds and more: begun last, one of them would keep one process busy and leave the others idle.
+LONG = ("tests/end_to_end/", "tests/test_kill_matrix.py", "tests/medscribe_pipeline/cli/test_demo.py", "test_many_proc")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -45,6 +56,42 @@ def pytest_configure(config: pytest.Config) -> None:
     """A process that has nothing left to do takes over from another: the tests that take longest stand together."""
     if config.getoption("dist", "no") == "load":
         config.option.dist = "worksteal"
+    if not {"TMPDIR", "PYTEST_DEBUG_TEMPROOT"} & set(os.environ) and _may_work_in_memory():
+        _work_in_memory()
+
+
+def _may_work_in_memory() -> bool:
+    """Whether there is a file system in memory, with room for what all tests leave, that programs can be run from."""
+    if not os.access(MEMORY, os.W_OK):
+        return False
+    found = os.statvfs(MEMORY)
+    return not found.f_flag & os.ST_NOEXEC and found.f_bavail * found.f_frsize >= ENOUGH
+
+
+def _work_in_memory() -> None:
+    """Temporary files of the tests stay in memory: nothing here outlives a power cut, and most databases are tiny.
+
+    What a run has left, which is there to be looked at, goes when the next one begins.
+    """
+    for left in MEMORY.glob(f"{TEMPORARY}*"):
+        if not Path("/proc", left.name.split("-")[2]).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{os.getpid()}-", dir=MEMORY))
+    folder.chmod(0o711)  # PostgreSQL runs as somebody else, in a folder of its own below.
+    os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(exitstatus: int) -> None:
+    """What nobody needs to look at takes no memory any longer."""
+    folder = Path(tempfile.gettempdir())
+    if exitstatus == 0 and folder.name.startswith(f"{TEMPORARY}{os.getpid()}-"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first; the order is else as it was."""
+    items.sort(key=lambda item: not any(part in item.nodeid for part in LONG))
 
 
 def pytest_collection_finish() -> None:

@@ -1,4 +1,4 @@
-"""`medscribe audit`: who had patients' texts or identifiers shown, or removed."""
+"""`medscribe audit`: who had patients' texts or identifiers shown or removed, and who decided something by hand."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 
 __all__ = ["audit_app", "noted"]
 
-audit_app = typer.Typer(help="Who had patients' texts or identifiers shown, or removed.", no_args_is_help=True)
+audit_app = typer.Typer(
+    help="Who had patients' texts or identifiers shown or removed, and who did what by hand.", no_args_is_help=True
+)
 
 
 @audit_app.callback()
 def root() -> None:
-    """Who had patients' texts or identifiers shown, or removed."""
+    """Who had patients' texts or identifiers shown or removed, and who decided what by hand."""
 
 
 @audit_app.command("list")
@@ -35,10 +37,8 @@ def list_accesses(
     limit: Annotated[int, typer.Option(min=0, help="Most rows, newest first; 0 for all.")] = 100,
     as_json: Json = False,
 ) -> None:
-    """List who looked, newest first."""
-    from rich.table import Table
-
-    from medscribe_pipeline.cli.output import console, print_json
+    """List who looked and who did what, newest first."""
+    from medscribe_pipeline.cli.output import console, plain_table, print_json
     from medscribe_pipeline.cli.show import plain
     from medscribe_pipeline.settings import Settings
     from medscribe_pipeline.warehouse.audit import read_accesses
@@ -55,7 +55,10 @@ def list_accesses(
     if as_json:
         print_json({"accesses": [dataclasses.asdict(each) for each in found]})
         return
-    table = Table(title="Who looked", title_justify="left")
+    if not found:
+        console.print("Nothing of that is written down.", highlight=False)
+        return
+    table = plain_table("Who looked, and who decided")
     for column in ("when", "who", "what", "of what"):
         table.add_column(column)
     for each in found:

@@ -73,6 +73,7 @@ def _put(provider: str, cursor: str, to: str | None, *, dry_run: bool, as_json: 
     from medscribe_pipeline.errors import ConfigError
     from medscribe_pipeline.operation.cursors import put_cursor
     from medscribe_pipeline.settings import Settings
+    from medscribe_pipeline.warehouse.audit import current_user
     from medscribe_pipeline.warehouse.store import Warehouse
 
     settings = Settings.load()
@@ -86,7 +87,8 @@ def _put(provider: str, cursor: str, to: str | None, *, dry_run: bool, as_json: 
             ) from None
         moment = moment if moment.tzinfo else moment.replace(tzinfo=settings.zone)
     with Warehouse.open(settings) as warehouse:
-        moved = put_cursor(warehouse, settings, provider, cursor, moment, now=datetime.now(UTC), dry_run=dry_run)
+        who, now = current_user(), datetime.now(UTC)
+        moved = put_cursor(warehouse, settings, provider, cursor, moment, who=who, now=now, dry_run=dry_run)
     if as_json:
         print_json({**_json(moved), "dry_run": dry_run})
         return

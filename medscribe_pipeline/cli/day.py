@@ -125,16 +125,18 @@ def _print_verdict(report: DayReport) -> None:
 
 
 def _print_gaps(report: DayReport) -> None:
-    """Two lines for each: they fit any terminal, and stay readable in a mail or a ticket."""
+    """A few lines for each: they fit any terminal, and stay readable in a mail or a ticket."""
+    from rich.padding import Padding
     from rich.text import Text
 
     from medscribe_pipeline.cli.output import console
     from medscribe_pipeline.operation.reasons import Act
-    from medscribe_pipeline.operation.verdict import thing, together
+    from medscribe_pipeline.operation.verdict import commands_for, thing, together
 
     for each in together(report.open_gaps(), report.targets):
         gap, told = each.gap, each.gap.explained
-        who = "you:" if gap.act is Act.PERSON else "goes on by itself:"
-        command = f" `{told.command}`" if told.command else ""
+        who = "you:" if gap.act is Act.PERSON else "waits:"
         console.print(Text(f"{gap.count} {thing(gap)} ({', '.join(each.where)}): {told.says}"))
-        console.print(Text(f"    {who} {told.to_do}{command}", style="dim"))
+        console.print(Padding(Text(f"{who} {told.to_do}"), (0, 0, 0, 4), expand=False))
+        for command in commands_for(gap, report.day):
+            console.print(Text(f"    {command}", style="dim"), soft_wrap=True)

@@ -129,6 +129,7 @@ def retry(
     from medscribe_pipeline.ehr import by_hand
     from medscribe_pipeline.ehr.ledger import State
     from medscribe_pipeline.settings import Settings
+    from medscribe_pipeline.warehouse.audit import current_user
     from medscribe_pipeline.warehouse.store import Warehouse
 
     settings = Settings.load()
@@ -142,7 +143,7 @@ def retry(
             acts.Choice(which, named=bool(notes), yes=yes, as_json=as_json),
             "planned again",
             partial(by_hand.retry_obstacle, absent=absent),
-            partial(by_hand.retry, warehouse, which, who=acts.who(), clock=acts.now, absent=absent),
+            partial(by_hand.retry, warehouse, which, who=current_user(), clock=acts.now, absent=absent),
         )
     raise typer.Exit(code)
 
@@ -162,6 +163,7 @@ def discard(
     from medscribe_pipeline.ehr import by_hand
     from medscribe_pipeline.ehr.ledger import MOVES
     from medscribe_pipeline.settings import Settings
+    from medscribe_pipeline.warehouse.audit import current_user
     from medscribe_pipeline.warehouse.store import Warehouse
 
     settings = Settings.load()
@@ -176,7 +178,7 @@ def discard(
             acts.Choice(which, named=bool(notes), yes=yes, as_json=as_json),
             "discarded",
             by_hand.discard_obstacle,
-            partial(by_hand.discard, warehouse, which, who=acts.who(), clock=acts.now),
+            partial(by_hand.discard, warehouse, which, who=current_user(), clock=acts.now),
         )
     raise typer.Exit(code)
 
@@ -201,6 +203,7 @@ def release(
     from medscribe_pipeline.ehr.ledger import State
     from medscribe_pipeline.ehr.listing import pages
     from medscribe_pipeline.settings import Settings
+    from medscribe_pipeline.warehouse.audit import current_user
     from medscribe_pipeline.warehouse.store import Warehouse
 
     if absent == (there is not None) or (absent and kind):
@@ -216,7 +219,7 @@ def release(
                 code="which_version",
             )
         if found and attempts in (None, found[0].attempts):
-            signed: dict[str, Any] = {"who": acts.who(), "clock": acts.now}
+            signed: dict[str, Any] = {"who": current_user(), "clock": acts.now}
             if there is not None:
                 state = by_hand.release_there(warehouse, found[0], kind, there, **signed)
             elif by_hand.release_absent(warehouse, found[0], **signed):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from medscribe_pipeline.settings import Settings
     from medscribe_pipeline.warehouse.store import Warehouse
 
-__all__ = ["Choice", "carry_out", "choose", "now", "who"]
+__all__ = ["Choice", "carry_out", "choose", "now"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,14 +134,6 @@ def carry_out(
     if done is None and number:
         raise ConfigError(f"Nothing was done. Add --yes if all {number} versions are to be {what}", code="needs_yes")
     return 1 if done and done.overtaken else 0
-
-
-def who() -> str:
-    """Who runs the command, for the note of what was done by hand."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container whose user has no name
-        return "unknown"
 
 
 def now() -> datetime:

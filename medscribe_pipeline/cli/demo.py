@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
+import sqlalchemy as sa
 
 from medscribe_pipeline.cli.output import console, progress_shown
 from medscribe_pipeline.errors import ConfigError
@@ -29,6 +31,7 @@ from medscribe_pipeline.visits import COLUMNS, read_visits
 from medscribe_pipeline.warehouse.days import DayRule
 from medscribe_pipeline.warehouse.manifest import import_visits
 from medscribe_pipeline.warehouse.store import Warehouse
+from medscribe_pipeline.warehouse.tables import notes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,8 +115,10 @@ def _sync_once(settings: Settings, sandbox: Sandbox, passed: dict[str, int] | No
             result = runner.sync(settings, warehouse, wait_s=JOBS_WAIT_S)
         # The corpus holds a few broken records on purpose: quarantined ones are no failure of the demo.
         code = report(settings, warehouse, result, as_json=as_json, quarantine_is_trouble=False)
+        with warehouse.read() as connection:
+            last_day = connection.scalar(sa.select(sa.func.max(notes.c.visit_day)))
     if not as_json:
-        _say_what_next(settings)
+        _say_what_next(settings, last_day and last_day.isoformat())
     return code
 
 
@@ -130,10 +135,17 @@ def _introduce(passed: dict[str, int] | None) -> None:
         console.print(f"In the sandbox another day has passed: {news}. Only that should move now.", highlight=False)
 
 
-def _say_what_next(settings: Settings) -> None:
+def _say_what_next(settings: Settings, last_day: str | None) -> None:
     database = settings.home / "warehouse.sqlite"
     query = "select visit_day, state, count(*) from notes group by 1, 2"
+    # The folder holds a `.env`, so any command that starts there is about the demo.
+    here = f"cd {shlex.quote(str(settings.home))} && {shlex.quote(str(Path(sys.executable).with_name('medscribe')))}"
+    looks = [
+        ("is a day complete, what is missing, what to do", f"{here} day {last_day} --force --out day.html"),
+        ("the same for every command, for example", f"{here} quarantine list"),
+    ]
     for what, command in (
+        *(looks if last_day else ()),
         ("run it again, only changes move", "make demo"),
         ("see the graph and this run", "make ui"),
         (
@@ -169,7 +181,7 @@ def _home(*, fresh: bool) -> Path:
             )
         if fresh and mark.exists():
             shutil.rmtree(home)
-        home.mkdir(parents=True, exist_ok=True)
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
         mark.write_text("Made by `medscribe demo`; `--fresh` deletes this folder.\n", encoding="utf-8")
     except OSError:
         raise ConfigError(
@@ -193,6 +205,7 @@ def _environment(home: Path, sandbox: Sandbox) -> Iterator[None]:
             os.environ.update(
                 {f"MEDSCRIBE_{provider}_POLL_FIRST_S": "0.5", f"MEDSCRIBE_{provider}_POLL_LONGEST_S": "1"}
             )
+        _remember(home)
         os.environ.update(MEDSCRIBE_RECEIVER_PORT="0", MEDSCRIBE_RECEIVER_PATH_SECRET=secrets.token_urlsafe(24))
         os.chdir(home)  # A `.env` beside the caller belongs to a real account too.
         yield
@@ -200,6 +213,12 @@ def _environment(home: Path, sandbox: Sandbox) -> Iterator[None]:
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(before)
+
+
+def _remember(home: Path) -> None:
+    """The demo's settings in its folder: a command that starts there later is about the demo, as it was built."""
+    lines = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("MEDSCRIBE_")]
+    (home / ".env").write_text("# Made by `medscribe demo`.\n" + "\n".join(lines) + "\n", encoding="utf-8")
 
 
 @contextmanager

@@ -16,6 +16,8 @@ from medscribe_pipeline.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from medscribe_pipeline.operation.reasons import Explained
+    from medscribe_pipeline.providers.jobs import State
     from medscribe_pipeline.providers.jobs.by_hand import Found, JobRow, WhichJobs
     from medscribe_pipeline.settings import Settings
     from medscribe_pipeline.warehouse.store import Warehouse
@@ -67,6 +69,8 @@ def list_jobs(
         console.print("There are no such jobs.", highlight=False)
         return
     _print_counts(found)
+    if rows:
+        console.print(f"{'id':<36} provider step state code since", highlight=False)
     for row in rows:
         since = row.settled_at or row.submitted_at or row.wanted_at
         line = f"{row.id} {row.provider} {row.step} {row.state.value} {row.code or '-'} {_time(since)}"
@@ -107,11 +111,12 @@ def retry(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Have failed or expired jobs done again, after their cause is mended. The next sync submits them."""
+    """Have jobs done again that failed, expired or were cancelled by hand. The next sync submits them."""
     from medscribe_pipeline.providers.jobs import State, by_hand
+    from medscribe_pipeline.warehouse.audit import current_user
 
     def act(warehouse: Warehouse, job: str) -> Found:
-        return by_hand.retry(warehouse, job, now=datetime.now(UTC))
+        return by_hand.retry(warehouse, job, who=current_user(), now=datetime.now(UTC))
 
     states = [State.FAILED.value, State.EXPIRED.value]
     _carry_out(act, jobs, provider=provider, states=states, code=code, day=day, yes=yes, as_json=as_json)
@@ -126,13 +131,17 @@ def cancel(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Cancel jobs that were never sent. What the provider has, nobody here can take back."""
+    """Cancel jobs that were never sent, and give up those that failed or expired: the day counts as complete then.
+
+    What the provider has, nobody here can take back.
+    """
     from medscribe_pipeline.providers.jobs import State, by_hand
+    from medscribe_pipeline.warehouse.audit import current_user
 
     def act(warehouse: Warehouse, job: str) -> Found:
-        return by_hand.cancel(warehouse, job, now=datetime.now(UTC))
+        return by_hand.cancel(warehouse, job, who=current_user(), now=datetime.now(UTC))
 
-    states = [State.WANTED.value]
+    states = [State.WANTED.value, State.FAILED.value, State.EXPIRED.value]
     _carry_out(act, jobs, provider=provider, states=states, code=code, day=day, yes=yes, as_json=as_json)
 
 
@@ -150,6 +159,7 @@ def resolve(
     """Say what became of a job in doubt: it was submitted, and no answer told whether it arrived."""
     from medscribe_pipeline.providers.jobs import by_hand
     from medscribe_pipeline.settings import JobSettings, Settings
+    from medscribe_pipeline.warehouse.audit import current_user
     from medscribe_pipeline.warehouse.store import Warehouse
 
     if absent == (vendor_id is not None):
@@ -159,11 +169,11 @@ def resolve(
     with Warehouse.open(settings) as warehouse:
         rows = by_hand.listed(warehouse, by_hand.WhichJobs(ids=(job,)))
         if vendor_id is None or not rows:
-            found = by_hand.absent(warehouse, job, now=now)
+            found = by_hand.absent(warehouse, job, who=current_user(), now=now)
         else:
             own: JobSettings = getattr(settings, rows[0].provider)
             after_s = own.job_expires_after_s
-            found = by_hand.identify(warehouse, job, vendor_id, now=now, expires_after_s=after_s)
+            found = by_hand.identify(warehouse, job, vendor_id, who=current_user(), now=now, expires_after_s=after_s)
     _tell([(job, found)], as_json=as_json)
 
 
@@ -250,24 +260,22 @@ def _which(
     )
 
 
-def _print_counts(found: Sequence[tuple[str, str, Any, str | None, int]]) -> None:
-    from rich import box
-    from rich.table import Table
+def _print_counts(found: Sequence[tuple[str, str, State, str | None, int]]) -> None:
     from rich.text import Text
 
-    from medscribe_pipeline.cli.output import console
-    from medscribe_pipeline.operation.reasons import SAYS
+    from medscribe_pipeline.cli.output import console, plain_table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = plain_table()
     for column in ("provider", "step", "state", "code", "which means"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     table.add_column("jobs", justify="right")
     for provider, step, state, code, number in found:
-        table.add_row(provider, step, state.value, Text(code or "-"), SAYS.get(code or "", ""), str(number))
+        table.add_row(provider, step, state.value, Text(code or "-"), _why(state, code), str(number))
     console.print(table)
 
 
-def _means(row: JobRow) -> str:
+def _told(state: State, code: str | None) -> Explained | None:
+    """What a state and its code mean; `None` of a job whose result has landed."""
     from medscribe_pipeline.operation.reasons import Kind, explain
 
     kinds = {
@@ -276,9 +284,22 @@ def _means(row: JobRow) -> str:
         "unknown": Kind.JOB_UNKNOWN,
         "cancelled": Kind.JOB_CANCELLED,
     }
-    if row.state.value == "fetched":
+    if state.value == "fetched":
+        return None
+    # While a job is open, a code says why asking after it did not work the last time: no reason of its own.
+    return explain(kinds.get(state.value, Kind.JOB_OPEN), code if state.value in kinds else None)
+
+
+def _why(state: State, code: str | None) -> str:
+    told = _told(state, code)
+    # A code that is not ours stands in the column before, and needs no repeating.
+    return told.says.removesuffix(f": {code}") if told is not None else "its result has landed"
+
+
+def _means(row: JobRow) -> str:
+    told = _told(row.state, row.code)
+    if told is None:
         return "Its result has landed."
-    told = explain(kinds.get(row.state.value, Kind.JOB_OPEN), row.code if row.state.value in kinds else None)
     command = f" `{told.command}`" if told.command else ""
     return f"{told.says[:1].upper()}{told.says[1:]}. {told.to_do[:1].upper()}{told.to_do[1:]}.{command}"
 

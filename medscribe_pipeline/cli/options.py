@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,28 +10,19 @@ import typer
 from medscribe_pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from medscribe_pipeline.settings import Settings
 
 __all__ = ["Day", "Json", "day_of", "local_day"]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
-Day = Annotated[str | None, typer.Option(help="Only this visit day, as YYYY-MM-DD.")]
+Day = Annotated[str | None, typer.Option(help="Only this visit day, as YYYY-MM-DD; or `today`, `yesterday`.")]
 
 
 def day_of(value: str | None) -> date | None:
-    """The day a person typed.
+    """The day a person typed, where the account is; see `local_day`."""
+    from medscribe_pipeline.settings import Settings
 
-    Raises:
-        ConfigError: It is no date.
-    """
-    if value is None:
-        return None
-    try:
-        return date.fromisoformat(value)
-    except ValueError:
-        raise ConfigError("--day is not a date such as 2026-11-19", code="day") from None
+    return None if value is None else local_day(value, Settings.load(), datetime.now(UTC))
 
 
 def local_day(value: str, settings: Settings, now: datetime) -> date:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from medscribe_pipeline.cli.runner import SyncResult
     from medscribe_pipeline.warehouse.reports import ProviderStatus, Status
 
-__all__ = ["console", "print_json", "progress_shown", "run_summary", "status_json", "status_tables"]
+__all__ = ["console", "plain_table", "print_json", "progress_shown", "run_summary", "status_json", "status_tables"]
 
 HEARTBEAT_S = 10.0
 
@@ -124,7 +124,8 @@ def status_json(status: Status) -> dict[str, Any]:
     }
 
 
-def _table(title: str) -> Table:
+def plain_table(title: str | None = None) -> Table:
+    """A table as all commands draw them: no frame, so that little width is lost."""
     return Table(
         title=title,
         title_justify="left",
@@ -137,7 +138,7 @@ def _table(title: str) -> Table:
 
 def run_summary(result: SyncResult) -> None:
     """What one sync pulled, built and delivered."""
-    pulled = _table("Pulled in this run")
+    pulled = plain_table("Pulled in this run")
     pulled.add_column("stream", no_wrap=True)
     columns = {
         "pages": "pages",
@@ -172,7 +173,7 @@ def run_summary(result: SyncResult) -> None:
 
 def _work_summary(result: SyncResult) -> None:
     """What became of jobs and of the inbox, for the providers that work on order."""
-    jobs = _table("Jobs in this run")
+    jobs = plain_table("Jobs in this run")
     jobs.add_column("provider", no_wrap=True)
     for title in ("submitted", "asked", "fetched", "failed", "open"):
         jobs.add_column(title, justify="right")
@@ -191,13 +192,15 @@ def _work_summary(result: SyncResult) -> None:
 
 
 def status_tables(status: Status) -> list[Table]:
-    """The status for a person: one table of what is where, one of why something stopped."""
+    """The status for a person: a table of what is where, one of why something stopped; none without anything."""
+    if not status.providers:
+        return []
     why = _why(status)
     return [_where(status), why] if why.row_count else [_where(status)]
 
 
 def _where(status: Status) -> Table:
-    main = _table("Where everything is")
+    main = plain_table("Where everything is")
     main.add_column("")
     each = list(status.providers.values())
     for p in each:
@@ -241,7 +244,7 @@ def _delivery_rows(status: Status, kind: str) -> Iterator[tuple[str, list[int]]]
 
 
 def _why(status: Status) -> Table:
-    why = _table("What did not go on, and why")
+    why = plain_table("What did not go on, and why")
     for column in ("provider", "what", "why", "count"):
         why.add_column(column, justify="right" if column == "count" else "left")
     for p in status.providers.values():

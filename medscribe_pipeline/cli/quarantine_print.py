@@ -6,11 +6,10 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from rich.table import Table
 from rich.text import Text
 
 from medscribe_pipeline.cli.deliveries_print import say, stream_json, write_line
-from medscribe_pipeline.cli.output import console, print_json
+from medscribe_pipeline.cli.output import console, plain_table, print_json
 from medscribe_pipeline.cli.show import CONTROL
 from medscribe_pipeline.notes import canonical_json
 from medscribe_pipeline.operation.reasons import Kind, explain
@@ -95,9 +94,10 @@ def stream(counts: list[dict[str, Any]], rows: Iterable[dict[str, Any]], more: C
 
 def print_counts(counts: Iterable[Count]) -> None:
     """The counts as a table."""
-    table = Table(title="In quarantine", title_justify="left")
+    table = plain_table("In quarantine")
     for column in ("provider", "stream", "stage", "code", "what it means", "since", "rows"):
-        table.add_column(column, justify="right" if column == "rows" else "left", overflow="fold")
+        right, whole = column == "rows", column in ("provider", "since")
+        table.add_column(column, justify="right" if right else "left", overflow="fold", no_wrap=whole)
     for each in counts:
         means = explain(Kind.QUARANTINED, each.code).says
         cells = (each.provider, each.stream, each.stage, each.code, means, each.oldest_at.date().isoformat())
@@ -148,7 +148,7 @@ def print_trouble(
     if as_json:
         print_json({**facts, **means, **({name: _printable(value) for name, value in (received or {}).items()})})
         return
-    table = Table(title="In quarantine" if trouble.is_open else "Was in quarantine", title_justify="left")
+    table = plain_table("In quarantine" if trouble.is_open else "Was in quarantine")
     table.show_header = False
     for name, value in facts.items():
         shown = "\n".join(value) if isinstance(value, list) else value

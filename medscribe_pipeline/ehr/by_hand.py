@@ -1,8 +1,8 @@
 """What a person does with the delivery ledger: send again, tell what became of a request, give up on a version.
 
 Each act is one guarded move of the ledger, in a transaction that holds the lock on the note and looks once more: where
-a run was faster, nothing happens, and that is told. What was done, when and by whom is noted on the version; see
-`signatures.py`.
+a run was faster, nothing happens, and that is told. What was done, when and by whom is noted on the version (see
+`signatures.py`), which the next answer of the server may overwrite, and for good in the access log.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from medscribe_pipeline.ehr.plan import SUPERSEDED, is_behind, load_facts
 from medscribe_pipeline.ehr.signatures import Act, discarded_in_doubt, in_doubt, sign
 from medscribe_pipeline.ehr.waiting import make_due
 from medscribe_pipeline.errors import ConfigError
+from medscribe_pipeline.warehouse.audit import note_access
 from medscribe_pipeline.warehouse.store import in_chunks
 from medscribe_pipeline.warehouse.tables import deliveries, notes
 
@@ -337,7 +338,9 @@ def _take_batch(
                 done.overtaken += 1
             else:
                 moved += 1
-                sign(connection, key, now.codes, act, who=who, at=clock())
+                at = clock()
+                sign(connection, key, now.codes, act, who=who, at=at)
+                note_access(connection, warehouse.account, f"delivery_{act}", key.note_id, at, who)
                 # What was given up for good holds up nothing; what was in doubt held up later versions.
                 days |= {now.day} if act is not Act.DISCARDED else set()
         make_due(warehouse, connection, days)

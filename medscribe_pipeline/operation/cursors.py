@@ -93,10 +93,11 @@ def put_cursor(
     cursor: str,
     watermark: datetime | None,
     *,
+    who: str,
     now: datetime,
     dry_run: bool = False,
 ) -> Moved:
-    """Puts a cursor to a time, or before everything (`None`).
+    """Puts a cursor to a time, or before everything (`None`), and notes who did.
 
     Raises:
         ConfigError: `cursor`, `cursor_time` (in the future, or of a cursor that stands at no time), `cursor_whole`.
@@ -117,5 +118,5 @@ def put_cursor(
             row = read_cursors(connection, warehouse.account).get((provider, cursor))
             known, of = known_since(connection, warehouse.account, provider, stream, reads_from)
         if not dry_run:
-            move_cursor(warehouse, provider, cursor, watermark, stream=stream, now=now)
+            move_cursor(warehouse, provider, cursor, watermark, stream=stream, who=who, now=now)
     return Moved(provider, cursor, row.watermark if row else None, watermark, reads_from, known, of)

@@ -125,8 +125,8 @@ class DayReport:
 
     @property
     def notes(self) -> int:
-        """Notes of the day."""
-        return sum(each.notes.total() for each in self.providers.values())
+        """Notes of the day; one without words is a record without a note, and counted there."""
+        return sum(each.documents.total() - each.documents["none"] for each in self.providers.values())
 
     def delivered(self, target: str) -> int:
         """Notes whose newest version is on a target."""
@@ -184,6 +184,8 @@ def read_day(warehouse: Warehouse, settings: Settings, day: date, *, fingerprint
         for stream in PROVIDERS[name].streams
     ]
     report.gaps += [Gap(Kind.UNREAD, each.stream, each.provider, 1) for each in report.streams if not each.is_past]
+    if not settings.providers:
+        report.gaps.append(Gap(Kind.UNWATCHED, None, "", 1))
     report.coverage = read_coverage(warehouse, BuildOptions.of(settings.fhir).mapping, day)
     return report
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from medscribe_pipeline.operation.delays import STEPS
 from medscribe_pipeline.operation.flow import flow_of
-from medscribe_pipeline.operation.reasons import shown_code
+from medscribe_pipeline.operation.reasons import look, shown_code
 from medscribe_pipeline.operation.verdict import judge, thing
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ def day_json(report: DayReport) -> dict[str, Any]:
             "sentence": verdict.sentence,
             "commands": list(verdict.commands),
         },
-        "missing": [_gap(gap) for gap in report.open_gaps()],
-        "accounted_for": [_gap(gap) for gap in report.gaps if gap.act == "nothing"],
+        "missing": [_gap(gap, report) for gap in report.open_gaps()],
+        "accounted_for": [_gap(gap, report) for gap in report.gaps if gap.act == "nothing"],
         "providers": {
             name: {
                 "landed": each.landed,
@@ -92,7 +92,7 @@ def flow_markdown(report: DayReport) -> str:
     return "\n".join(rows)
 
 
-def _gap(gap: Gap) -> dict[str, Any]:
+def _gap(gap: Gap, report: DayReport) -> dict[str, Any]:
     told = gap.explained
     return {
         "what": gap.kind.value,
@@ -104,5 +104,6 @@ def _gap(gap: Gap) -> dict[str, Any]:
         "thing": thing(gap),
         "says": told.says,
         "to_do": told.to_do,
+        "which": look(gap.kind, gap.code, report.day) or None,
         "command": told.command or None,
     }

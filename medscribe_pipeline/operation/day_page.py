@@ -17,19 +17,19 @@ from medscribe_pipeline.fhir.coverage import Treatment
 from medscribe_pipeline.operation.bars import duration, histogram_svg, shares_svg
 from medscribe_pipeline.operation.flow import flow_of, flow_svg
 from medscribe_pipeline.operation.reasons import Act
-from medscribe_pipeline.operation.verdict import judge, thing, together
+from medscribe_pipeline.operation.verdict import commands_for, judge, thing, together
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
-    from medscribe_pipeline.operation.day import DayReport, Gap
+    from medscribe_pipeline.operation.day import DayReport
     from medscribe_pipeline.operation.delays import Delay
     from medscribe_pipeline.operation.verdict import Together, Verdict
 
 __all__ = ["day_html", "delay_title"]
 
-_ACTS = {Act.PERSON: ("person", "you"), Act.WAITS: ("waits", "by itself")}
+_ACTS = {Act.PERSON: ("person", "you"), Act.WAITS: ("waits", "waits")}
 
 _DELAYS = {
     "visit_landed": "From the end of the visit until it had landed",
@@ -94,15 +94,13 @@ def _head(report: DayReport, verdict: Verdict) -> str:
     gaps = report.open_gaps()
     numbers += [
         ("need a person", sum(gap.count for gap in gaps if gap.act is Act.PERSON)),
-        ("go on by themselves", sum(gap.count for gap in gaps if gap.act is Act.WAITS)),
+        ("wait, nothing to do here", sum(gap.count for gap in gaps if gap.act is Act.WAITS)),
     ]
-    run = "".join(f" <code>{escape(command)}</code>" for command in verdict.commands)
     return (
         f'<p class="kicker">Account {escape(report.account)} · {escape(report.timezone)}</p>'
         f"<h1>{report.day:%A}, {report.day.isoformat()}</h1>"
         f'<div class="verdict {mood}" role="status"><strong>{word}</strong><p>{_told(verdict.sentence)}</p>'
-        + (f"<p>Commands that help, the first one first:{run}</p>" if run else "")
-        + '</div><ul class="numbers">'
+        '</div><ul class="numbers">'
         + "".join(f"<li><b>{count}</b>{escape(name)}</li>" for name, count in numbers)
         + "</ul>"
     )
@@ -113,7 +111,7 @@ def _missing(report: DayReport) -> str:
         [
             _cell(f'<span class="tag {_ACTS[each.gap.act][0]}">{_ACTS[each.gap.act][1]}</span>'),
             *_what(each),
-            _cell(_sentence(each.gap.explained.to_do) + _command(each.gap)),
+            _cell(_sentence(each.gap.explained.to_do) + _commands(commands_for(each.gap, report.day))),
         ]
         for each in together(report.open_gaps(), report.targets)
     ]
@@ -258,8 +256,8 @@ def _number(count: int) -> str:
     return f'<td class="n">{count}</td>'
 
 
-def _command(gap: Gap) -> str:
-    return f" <code>{escape(gap.explained.command)}</code>" if gap.explained.command else ""
+def _commands(commands: Iterable[str]) -> str:
+    return "".join(f"<br/><code>{escape(command)}</code>" for command in commands)
 
 
 def _sentence(text: str) -> str:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from medscribe_pipeline.operation.reasons import Act, Kind
+from medscribe_pipeline.operation.reasons import Act, Kind, look
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from datetime import date
 
     from medscribe_pipeline.operation.day import DayReport, Gap
 
-__all__ = ["Together", "Verdict", "judge", "phrase", "thing", "together"]
+__all__ = ["Together", "Verdict", "commands_for", "judge", "phrase", "thing", "together"]
 
 NAMED = 3
 """Most kinds of gaps that are named in the sentence; the others are counted."""
@@ -40,6 +41,7 @@ _THINGS: dict[Kind, tuple[str, str]] = {
     Kind.EXPECTED: ("recording expected", "recordings expected"),
     Kind.UNREAD: ("stream not read since the day ended", "streams not read since the day ended"),
     Kind.OUTDATED: ("build outstanding", "builds outstanding"),
+    Kind.UNWATCHED: ("account without a provider", "accounts without a provider"),
 }
 
 # These say all there is to say by their name.
@@ -69,20 +71,23 @@ def judge(report: DayReport) -> Verdict:
     """The verdict on a day."""
     gaps = report.open_gaps()
     not_listed = sum(each.missing for each in report.asked)
-    commands = list(dict.fromkeys(gap.explained.command for gap in gaps if gap.explained.command))
+    commands = list(dict.fromkeys(each for gap in gaps for each in commands_for(gap, report.day)))
     if not_listed and "medscribe sync" not in commands:
         commands.append("medscribe sync")
     needs_person = any(gap.act is Act.PERSON for gap in gaps)
     day = report.day.isoformat()
     if not report.is_over:
         still = f"{day} is not over yet"
-        return Verdict(
-            False, needs_person, _told(f"{still}. So far", gaps, commands, not_listed, still), tuple(commands)
-        )
+        return Verdict(False, needs_person, _told(f"{still}. So far", report, not_listed, still), tuple(commands))
     if gaps or not_listed:
-        sentence = _told(f"{day} is not complete:", gaps, commands, not_listed, "")
+        sentence = _told(f"{day} is not complete:", report, not_listed, "")
         return Verdict(False, needs_person, sentence, tuple(commands))
     return Verdict(True, False, f"{day} is complete: {_all(report)}.", ())
+
+
+def commands_for(gap: Gap, day: date) -> tuple[str, ...]:
+    """What to run about a gap: what lists which ones they are, where that is to be known, then what helps."""
+    return tuple(filter(None, (look(gap.kind, gap.code, day), gap.explained.command)))
 
 
 def thing(gap: Gap) -> str:
@@ -134,7 +139,8 @@ def _where(gap: Gap, targets: Sequence[str]) -> str:
     return " → ".join(each for each in (gap.provider, target) if each) or "the day"
 
 
-def _told(start: str, gaps: Sequence[Gap], commands: Sequence[str], not_listed: int, nothing: str) -> str:
+def _told(start: str, report: DayReport, not_listed: int, nothing: str) -> str:
+    gaps = report.open_gaps()
     by_kind: dict[Kind, list[Gap]] = {}
     for gap in gaps:
         by_kind.setdefault(gap.kind, []).append(gap)
@@ -146,17 +152,16 @@ def _told(start: str, gaps: Sequence[Gap], commands: Sequence[str], not_listed: 
     if not named:
         return f"{nothing}, and nothing of it waits so far."
     listed = named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
-    return f"{start} {listed}. {_to_do(gaps, commands)}"
+    return f"{start} {listed}. {_to_do(gaps, report.day)}"
 
 
-def _to_do(gaps: Sequence[Gap], commands: Sequence[str]) -> str:
+def _to_do(gaps: Sequence[Gap], day: date) -> str:
     first = gaps[0] if gaps else None
     if first is not None and first.act is Act.PERSON:
-        to_do = first.explained.to_do
-        run = f" (`{first.explained.command}`)" if first.explained.command else ""
-        return f"Do this first: {to_do}{run}."
-    if commands:
-        return f"It goes on by itself; `{commands[0]}` does it now."
+        run = ", then ".join(f"`{command}`" for command in commands_for(first, day))
+        return f"Do this first: {first.explained.to_do}{f' ({run})' if run else ''}."
+    if run := next((gap.explained.command for gap in gaps if gap.explained.command), ""):
+        return f"It goes on by itself; `{run}` does it now."
     return f"Nothing to do here: {first.explained.to_do}." if first is not None else "Run `medscribe sync`."
 
 

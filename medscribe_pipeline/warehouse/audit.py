@@ -1,6 +1,7 @@
-"""Who looked: one row for each time somebody had patients' texts or identifiers shown.
+"""Who looked: one row for each time somebody had patients' texts or identifiers shown, or decided something by hand.
 
 A command that shows them on request calls `note_access` before it prints anything: what cannot be noted is not shown.
+An act by hand (on a delivery, a job, a cursor, a row of the quarantine) calls it in the transaction that does it.
 Subjects are ids of ours, never an identifier of a patient: the log itself must not say who was treated.
 """
 
@@ -31,8 +32,8 @@ class Access:
     Attributes:
         at: When, aware UTC.
         who: The user of the operating system that ran the command.
-        what: What was shown, as a code: `show_text`, `quarantine_payload`.
-        subject: Of what: a note id, a quarantine id, a target.
+        what: What was shown or done, as a code: `show_text`, `job_cancelled`.
+        subject: Of what: a note id, a quarantine id, a job id, a cursor, a target.
     """
 
     at: datetime
@@ -42,12 +43,12 @@ class Access:
 
 
 def note_access(connection: sa.Connection, account: str, what: str, subject: str, now: datetime, who: str) -> None:
-    """Writes down that somebody looked.
+    """Writes down that somebody looked, or did something.
 
     Args:
         connection: A connection from `Warehouse.begin`; commit it before anything is shown.
         account: The account of the warehouse.
-        what: What is about to be shown, as a short code in snake_case.
+        what: What is about to be shown, or is done, as a short code in snake_case.
         subject: Of what: an id of ours, or a name from the settings. Never an identifier of a patient.
         now: The current time, aware UTC.
         who: See `current_user`.

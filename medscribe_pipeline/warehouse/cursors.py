@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from medscribe_pipeline.warehouse.audit import note_access
 from medscribe_pipeline.warehouse.tables import source_records, sync_cursor_history, sync_cursors
 
 if TYPE_CHECKING:
@@ -86,9 +87,18 @@ def read_cursors(connection: sa.Connection, account: str) -> dict[tuple[str, str
 
 
 def move_cursor(
-    warehouse: Warehouse, provider: str, cursor: str, watermark: datetime | None, *, stream: str, now: datetime
+    warehouse: Warehouse,
+    provider: str,
+    cursor: str,
+    watermark: datetime | None,
+    *,
+    stream: str,
+    who: str,
+    now: datetime,
 ) -> None:
-    """Puts a cursor where a person wants it, forwards or back; `None`: before everything. Its history has a row of it.
+    """Puts a cursor where a person wants it, forwards or back; `None`: before everything.
+
+    Its history has a row of it, and the access log says by whom.
 
     The stream then counts as complete up to there at most, until a sync has read it to its end again. Hold the lock
     of the stream (see `providers.sync`).
@@ -108,6 +118,7 @@ def move_cursor(
         else:
             later = sa.update(sync_cursors).where(*marked, sync_cursors.c.watermark > watermark)
             connection.execute(later.values(watermark=watermark, moved_at=now, run_id=BY_HAND))
+        note_access(connection, warehouse.account, "cursor_moved", f"{provider} {cursor}", now, who)
 
 
 def known_since(

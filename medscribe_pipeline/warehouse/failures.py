@@ -60,6 +60,12 @@ _OTHER = _Kind(
     "warehouse",
     "The warehouse cannot be used; check MEDSCRIBE_WAREHOUSE_URL and that the database is running",
 )
+_SCHEMA = _Kind(
+    WarehouseUnusable,
+    "warehouse_schema",
+    "A table or column of the warehouse is not there or not as this version left it; undo what somebody changed, "
+    "or restore a backup",
+)
 _STATEMENT = _Kind(MedscribeError, "warehouse_statement", "A warehouse statement failed")
 
 # By how the name of a SQLite error or the SQLSTATE of any other database begins; the first that fits counts.
@@ -92,7 +98,12 @@ _KINDS = {
     "25P03": _UNREACHABLE,
     "28": _REFUSED,
     "3D": _REFUSED,
+    "3F": _SCHEMA,
     "40": _CONFLICT,
+    "42703": _SCHEMA,
+    "42P01": _SCHEMA,
+    "42S02": _SCHEMA,
+    "42S22": _SCHEMA,
     "42501": _Kind(
         WarehouseUnusable,
         "warehouse_forbidden",
@@ -108,6 +119,9 @@ _KINDS = {
     "XX001": _DAMAGED,
     "XX002": _DAMAGED,
 }
+
+# SQLite has one code for all that is wrong with a statement; only its text tells that its schema is.
+_SQLITE_SCHEMA = ("no such table", "no such column", "has no column named")
 
 # What a PostgreSQL server says while it begins or ends, when it refuses everybody and not us.
 _PASSING = ("starting up", "shutting down", "recovery", "not yet accepting", "too many", "connection slots")
@@ -133,6 +147,9 @@ def translated() -> Iterator[None]:
 def _told(error: sa.exc.SQLAlchemyError) -> MedscribeError:
     cause = getattr(error, "orig", None)
     state = str(getattr(cause, "sqlite_errorname", "") or getattr(cause, "sqlstate", "") or "")
+    if state == "SQLITE_ERROR":
+        kind = _SCHEMA if any(words in str(cause) for words in _SQLITE_SCHEMA) else _STATEMENT
+        return kind.error(kind.message, code=kind.code, context={"cause": state})
     kind = next((kind for begins, kind in _KINDS.items() if state.startswith(begins)), None) or _unnamed(error, state)
     return kind.error(kind.message, code=kind.code, context={"cause": state or type(cause or error).__name__})
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from medscribe_pipeline.errors import MedscribeError
+from medscribe_pipeline.warehouse.audit import note_access
 from medscribe_pipeline.warehouse.quarantine import DISCARDED
 from medscribe_pipeline.warehouse.store import in_chunks
 from medscribe_pipeline.warehouse.tables import quarantine, source_records
@@ -57,13 +58,17 @@ def discard(warehouse: Warehouse, ids: Sequence[str], *, reason: str, who: str, 
     signed = {"closed_by": who[:WHO_LENGTH], "closed_for": reason}
     for chunk in in_chunks(ids, PAGE):
         with warehouse.begin() as connection:
-            done += _discard_page(warehouse, connection, chunk, signed, now)
+            closed = _discard_page(warehouse, connection, chunk, signed, now)
+            for row_id in closed:
+                # On the row it stands only until the row is opened again.
+                note_access(connection, warehouse.account, "quarantine_discarded", row_id, now, who)
+        done += len(closed)
     return done
 
 
 def _discard_page(
     warehouse: Warehouse, connection: sa.Connection, ids: Sequence[str], signed: dict[str, str], now: datetime
-) -> int:
+) -> list[str]:
     table = quarantine.c
     of_these = (table.account == warehouse.account, table.id.in_(ids), table.resolved_at.is_(None))
     records = source_records.c
@@ -102,7 +107,7 @@ def _discard_page(
             )
     closed = [row.id for row in rows]
     connection.execute(sa.update(quarantine).where(table.id.in_(closed)).values(**signed, resolved_at=now))
-    return len(closed)
+    return closed
 
 
 def reseal(warehouse: Warehouse) -> Resealed:

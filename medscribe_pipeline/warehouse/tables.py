@@ -147,7 +147,8 @@ sync_cursors = sa.Table(
     sa.Column("signpost", KEY, comment="Source id of the newest record at the watermark."),
     sa.Column("moved_at", UtcDateTime, nullable=False, comment="When it was written last."),
     sa.Column("run_id", NAME),
-    comment="How far each stream was read.",
+    comment="How far each stream was read. A row whose stream ends in `.complete` says until when it is complete: its "
+    "watermark is the start of the newest sync that read it to the end.",
 )
 
 sync_cursor_history = sa.Table(
@@ -589,10 +590,10 @@ access_log = sa.Table(
     sa.Column("account", NAME, nullable=False),
     sa.Column("at", UtcDateTime, nullable=False, comment="When."),
     sa.Column("who", NAME, nullable=False, comment="User of the operating system."),
-    sa.Column("what", NAME, nullable=False, comment="What was shown or done, as a code: show_text, forget."),
+    sa.Column("what", NAME, nullable=False, comment="What was shown or done, as a code: show_text, delivery_retried."),
     sa.Column("subject", KEY, nullable=False, comment="Of what: an id of ours or a name, never a patient's."),
     sa.Index("ix_access_log_at", "account", "at"),
-    comment="Who had patients' texts or identifiers shown, or removed.",
+    comment="Who had patients' texts or identifiers shown or removed, and who decided something by hand.",
 )
 
 _EVERYWHERE = {

@@ -37,8 +37,10 @@ QUICK = {
     "MEDSCRIBE_EHR_BACKOFF_S": "0.01",
     "MEDSCRIBE_EHR_RECONCILE_AFTER_S": "0.1",
 }
-# Clinicians sign sessions off, so that these are delivered too; and small pages, so that there are several.
+# Clinicians sign sessions off, so that these are delivered too; and small pages, so that there are several. Dagster
+# lists all days there are again and again: a clinic that has just begun has fewer.
 CLINIC = {
+    "MEDSCRIBE_FIRST_DAY": "2026-01-01",
     "MEDSCRIBE_TIMEZONE": "Europe/Paris",
     "MEDSCRIBE_AUDIOSCRIBE_REVIEWED": "true",
     "MEDSCRIBE_ASKARA_PAGE_SIZE": "5",
@@ -100,6 +102,7 @@ class Medscribe:
             "LANG": "C.UTF-8",
             "HOME": str(self.work),
             "TMPDIR": str(self.temporary),
+            "SSL_CERT_FILE": os.environ["SSL_CERT_FILE"],
             "MEDSCRIBE_HOME": str(self.home),
             **QUICK,
             **CLINIC,

@@ -66,8 +66,8 @@ SETTINGS = {
 }
 # By database: somebody has changed the schema, and then nobody is let in any more.
 AWAY = {
-    "sqlite": ("warehouse", "warehouse_not_sqlite"),
-    "postgresql+psycopg": ("warehouse_statement", "warehouse_refused"),
+    "sqlite": ("warehouse_schema", "warehouse_not_sqlite"),
+    "postgresql+psycopg": ("warehouse_schema", "warehouse_refused"),
 }
 DAMAGE = "ALTER TABLE source_records RENAME COLUMN payload TO body"
 TALKATIVE = (

@@ -1,7 +1,8 @@
 """What a person does with jobs: look at them, have them done again, cancel them, say what became of one in doubt.
 
 A job is named by its request id, a UUID of ours, because its key holds the visit's. Every act is a move of the ledger:
-what another run did meanwhile counts, and the act then says that it found the job elsewhere.
+what another run did meanwhile counts, and the act then says that it found the job elsewhere. What was done is a row of
+the access log, in the same transaction.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from medscribe_pipeline.errors import ConfigError
-from medscribe_pipeline.providers.jobs.ledger import KEY_LENGTH, Ledger, Ref, State
+from medscribe_pipeline.providers.jobs.ledger import BY_HAND, KEY_LENGTH, Ledger, Ref, State
+from medscribe_pipeline.warehouse.audit import note_access
 from medscribe_pipeline.warehouse.tables import scribe_jobs, visits
 
 if TYPE_CHECKING:
@@ -23,10 +25,7 @@ if TYPE_CHECKING:
 
     from medscribe_pipeline.warehouse.store import Warehouse
 
-__all__ = ["BY_HAND", "Found", "JobRow", "WhichJobs", "absent", "cancel", "counted", "identify", "listed", "retry"]
-
-BY_HAND = "by_hand"
-"""Code of a job that a person cancelled."""
+__all__ = ["Found", "JobRow", "WhichJobs", "absent", "cancel", "counted", "identify", "listed", "retry"]
 
 
 class Found(StrEnum):
@@ -121,30 +120,37 @@ def listed(warehouse: Warehouse, which: WhichJobs, *, limit: int | None = None) 
         return [_row(each) for each in connection.execute(query)]
 
 
-def retry(warehouse: Warehouse, job: str, *, now: datetime) -> Found:
-    """Wants a failed or expired job again, under the same request id. The next sync submits it."""
+def retry(warehouse: Warehouse, job: str, *, who: str, now: datetime) -> Found:
+    """Wants a job again that failed, expired or was cancelled by hand, under the same request id; a sync submits it."""
 
     def act(ledger: Ledger, connection: sa.Connection, ref: Ref, state: State) -> Found:
         if state is State.UNKNOWN:
             # It may have arrived: a person has to look first, else there could be two of it.
             return Found.IN_DOUBT
+        if state is State.CANCELLED and not _is_by_hand(ledger, connection, ref):
+            return Found.OTHER_STATE
         return Found.DONE if ledger.want_again(connection, ref, now=now) else Found.OTHER_STATE
 
-    return _act(warehouse, job, act)
+    return _act(warehouse, job, act, "job_retried", who, now)
 
 
-def cancel(warehouse: Warehouse, job: str, *, now: datetime) -> Found:
-    """Cancels a job that was never sent. What a provider has is its own: nothing takes it back."""
+def cancel(warehouse: Warehouse, job: str, *, who: str, now: datetime) -> Found:
+    """Cancels a job that was never sent, or that failed or expired and is not to be done again.
+
+    What a provider has is its own: nothing takes it back.
+    """
 
     def act(ledger: Ledger, connection: sa.Connection, ref: Ref, state: State) -> Found:
+        if ledger.give_up(connection, ref, BY_HAND, now=now):
+            return Found.DONE
         if state is not State.WANTED:
             return Found.OTHER_STATE
         return Found.DONE if ledger.cancel(connection, ref, BY_HAND, now=now) else Found.WAS_SENT
 
-    return _act(warehouse, job, act)
+    return _act(warehouse, job, act, "job_cancelled", who, now)
 
 
-def absent(warehouse: Warehouse, job: str, *, now: datetime) -> Found:
+def absent(warehouse: Warehouse, job: str, *, who: str, now: datetime) -> Found:
     """A job in doubt is surely not at the provider: it is submitted again."""
 
     def act(ledger: Ledger, connection: sa.Connection, ref: Ref, state: State) -> Found:
@@ -152,10 +158,12 @@ def absent(warehouse: Warehouse, job: str, *, now: datetime) -> Found:
             return Found.DONE
         return Found.OTHER_STATE
 
-    return _act(warehouse, job, act)
+    return _act(warehouse, job, act, "job_absent", who, now)
 
 
-def identify(warehouse: Warehouse, job: str, vendor_job_id: str, *, now: datetime, expires_after_s: float) -> Found:
+def identify(
+    warehouse: Warehouse, job: str, vendor_job_id: str, *, who: str, now: datetime, expires_after_s: float
+) -> Found:
     """A job in doubt is at the provider, under this id: it is asked after from now on.
 
     Raises:
@@ -178,11 +186,24 @@ def identify(warehouse: Warehouse, job: str, vendor_job_id: str, *, now: datetim
         connection.execute(sa.update(scribe_jobs).where(*ledger.mine(), row.job_key == ref.job_key).values(**values))
         return Found.DONE
 
-    return _act(warehouse, job, act)
+    return _act(warehouse, job, act, "job_identified", who, now)
 
 
-def _act(warehouse: Warehouse, job: str, act: Callable[[Ledger, sa.Connection, Ref, State], Found]) -> Found:
-    """Does something with a job, locked, in a transaction of its own.
+def _is_by_hand(ledger: Ledger, connection: sa.Connection, ref: Ref) -> bool:
+    row = scribe_jobs.c
+    query = sa.select(row.code).where(*ledger.mine(), row.job_key == ref.job_key)
+    return connection.scalar(query) == BY_HAND
+
+
+def _act(
+    warehouse: Warehouse,
+    job: str,
+    act: Callable[[Ledger, sa.Connection, Ref, State], Found],
+    what: str,
+    who: str,
+    now: datetime,
+) -> Found:
+    """Does something with a job, locked, in a transaction of its own that also writes down who did what.
 
     Raises:
         ConfigError: `no_such_job`.
@@ -195,7 +216,10 @@ def _act(warehouse: Warehouse, job: str, act: Callable[[Ledger, sa.Connection, R
         if found is None:
             raise ConfigError("There is no job of that id; see `medscribe jobs list`", code="no_such_job")
         ref = Ref(found.job_key, found.client_request_id)
-        return act(Ledger(warehouse, found.provider), connection, ref, State(found.state))
+        came_to = act(Ledger(warehouse, found.provider), connection, ref, State(found.state))
+        if came_to is Found.DONE:
+            note_access(connection, warehouse.account, what, job, now, who)
+        return came_to
 
 
 def _row(row: sa.Row[Any]) -> JobRow:

@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from medscribe_pipeline.errors import MedscribeError
 from medscribe_pipeline.notes import content_hash
 from medscribe_pipeline.providers.jobs.answers import safe_code
-from medscribe_pipeline.providers.jobs.ledger import SETTLED, Ledger, State, job_key
+from medscribe_pipeline.providers.jobs.ledger import BY_HAND, SETTLED, Ledger, State, job_key
 from medscribe_pipeline.providers.records import ManifestVisit
 from medscribe_pipeline.providers.work import JobSpec
 from medscribe_pipeline.warehouse.store import in_chunks
@@ -114,6 +114,7 @@ def _due(warehouse: Warehouse, provider: str, limit: int) -> list[_Due]:
             *(visits.c[name] for name in WISH),
             scribe_jobs.c.job_key,
             scribe_jobs.c.state,
+            scribe_jobs.c.code,
             scribe_jobs.c.submissions,
             scribe_jobs.c.request_hash,
         )
@@ -141,7 +142,7 @@ def _due(warehouse: Warehouse, provider: str, limit: int) -> list[_Due]:
 
 def _is_open_wish(jobs: Sequence[Any], wish: str) -> bool:
     """Whether none of a visit's jobs stands for what it asks now, and none for something else is under way."""
-    if any(job.request_hash == wish and job.state != State.CANCELLED for job in jobs):
+    if any(job.request_hash == wish and (job.state != State.CANCELLED or job.code == BY_HAND) for job in jobs):
         return False
     return all(_is_replaceable(job.state, job.submissions) for job in jobs)
 

@@ -10,6 +10,7 @@ r"""The job ledger: how far each piece of work stands that a provider does for u
    |                    |                     |
    |                    '--------fail---------'------------------------------------> failed
    '--cancel-----------------------------------------------------------------------> cancelled
+                                                       failed, expired --give_up--> cancelled
 ```
 
 Every move is one guarded UPDATE inside the caller's transaction: it says from which states it may start, for which
@@ -78,8 +79,9 @@ ASKED_AFTER = (State.RUNNING, State.READY)
 
 MOVES: Mapping[str, Move] = {
     "renew": Move((*SETTLED, State.WANTED), State.WANTED),
-    "want_again": Move((State.FAILED, State.EXPIRED, State.UNKNOWN), State.WANTED),
+    "want_again": Move((State.FAILED, State.EXPIRED, State.UNKNOWN, State.CANCELLED), State.WANTED),
     "cancel": Move((State.WANTED,), State.CANCELLED),
+    "give_up": Move((State.FAILED, State.EXPIRED), State.CANCELLED),
     "claim": Move((State.WANTED,), State.SUBMITTING),
     "give_back": Move((State.SUBMITTING,), State.WANTED),
     "lose": Move((State.SUBMITTING,), State.UNKNOWN),
@@ -90,6 +92,9 @@ MOVES: Mapping[str, Move] = {
     "collect": Move((*OPEN, State.UNKNOWN, State.EXPIRED, State.FAILED), State.FETCHED),
 }
 """Every way a job may change its state. `Ledger` has a method of the same name for each; `renew` is part of `want`."""
+
+BY_HAND = "by_hand"
+"""Code of a job that a person cancelled: it is not wanted again before its visit asks for something else."""
 
 KEY_LENGTH = 255
 
@@ -218,7 +223,10 @@ class Ledger:
     def _renew(self, connection: sa.Connection, key: str, row: dict[str, Any]) -> int:
         """`renew`, and `cancel` of what never left: the request of a job that has none under way is replaced."""
         never_sent = sa.and_(scribe_jobs.c.state == State.WANTED, scribe_jobs.c.submissions == 0)
-        marker = sa.and_(scribe_jobs.c.state == State.CANCELLED, scribe_jobs.c.code.is_distinct_from(row["code"]))
+        code = scribe_jobs.c.code
+        marker = sa.and_(
+            scribe_jobs.c.state == State.CANCELLED, code.is_distinct_from(row["code"]), code.is_distinct_from(BY_HAND)
+        )
         replaceable = sa.and_(
             sa.or_(never_sent, scribe_jobs.c.state.in_(SETTLED)),
             sa.or_(scribe_jobs.c.request_hash != row["request_hash"], marker),
@@ -239,6 +247,10 @@ class Ledger:
     def cancel(self, connection: sa.Connection, ref: Ref, code: str, *, now: datetime) -> bool:
         """Is not to be sent any more, and never was."""
         return self._move(connection, "cancel", ref, {"code": code, "settled_at": now}, scribe_jobs.c.submissions == 0)
+
+    def give_up(self, connection: sa.Connection, ref: Ref, code: str, *, now: datetime) -> bool:
+        """A person decided that nothing more is to come of what failed or expired."""
+        return self._move(connection, "give_up", ref, {"code": code, "settled_at": now})
 
     def claim(
         self,

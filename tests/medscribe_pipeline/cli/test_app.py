@@ -146,10 +146,12 @@ def test_an_empty_warehouse_has_a_status(home: Path, medscribe: Callable[..., Ra
     people, program = medscribe("status"), medscribe("status", "--json")
 
     assert (people.code, program.code) == (0, 0)
-    assert "records landed" in people.words
+    # Nothing was read because nobody is asked: that is no complete day.
+    assert "is not complete: 1 account without a provider (no provider is configured here" in people.words
+    assert "records landed" not in people.words
     counts = {"days": 0, "days_due": 0, "open_events": 0}
     told = program.json
-    assert told.pop("explained")["verdict"]["complete"] is True
+    assert told.pop("explained")["verdict"]["complete"] is False
     assert told == {"account": "default", **counts, "providers": {}, "cursors": []}
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from medscribe_pipeline.cli.options import local_day
 from medscribe_pipeline.errors import ConfigError
+from medscribe_pipeline.operation.reasons import Kind, look
 from tests.synced import CLOSED_PORT, DAYS, secrets_of
 
 if TYPE_CHECKING:
@@ -51,6 +52,24 @@ def test_a_page_that_is_there_is_replaced_only_on_demand(
     assert (kept.code, replaced.code) == (2, 1)
     assert "file_exists" in kept.err
     assert "<svg" in out.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("command", sorted({look(kind, "refused", date(2026, 3, 2)) for kind in Kind} - {""}))
+def test_what_lists_which_ones_they_are_is_a_command_there_is(
+    clinic: Clinic, medscribe: Callable[..., Ran], command: str
+) -> None:
+    assert clinic
+    program, *words = command.split()
+
+    assert (program, medscribe(*words).code) == ("medscribe", 0)
+
+
+@pytest.mark.parametrize("words", [("quarantine", "list"), ("deliveries", "list"), ("jobs", "list")])
+def test_every_list_knows_yesterday(clinic: Clinic, medscribe: Callable[..., Ran], words: tuple[str, ...]) -> None:
+    assert clinic
+
+    assert medscribe(*words, "--day", "yesterday").code == 0
+    assert medscribe(*words, "--day", "someday").code == 2
 
 
 def test_a_day_for_programs_counts_what_is_in_the_warehouse(clinic: Clinic, medscribe: Callable[..., Ran]) -> None:

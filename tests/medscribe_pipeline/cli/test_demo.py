@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def test_the_first_run_moves_everything_the_next_ones_only_what_changed(
-    home: Path, medscribe: Callable[..., Ran]
+    home: Path, medscribe: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = medscribe("demo", "--json")
     again = medscribe("demo", "--json")
@@ -53,8 +53,19 @@ def test_the_first_run_moves_everything_the_next_ones_only_what_changed(
     answer = subprocess.check_output(f"{sys.executable} {query}", shell=True, text=True)  # noqa: S602 - as a person would
     assert "validated" in answer
 
+    # So do the commands that look at what it left: they read the demo's settings in its folder.
+    program = Path(sys.executable).with_name("medscribe")
+    explain = next(line.strip() for line in people.out.splitlines() if " day " in line and f"&& {program}" in line)
+    goes_there, _, command = explain.partition(f" && {program} ")
+    monkeypatch.chdir(goes_there.removeprefix("cd "))
+    told, standing = medscribe(*command.split()), medscribe("status")
+    assert (told.code, standing.code) == (1, 0)
+    assert "unreadable records that may be of this day" in told.words
+    assert "<svg" in (home / "day.html").read_text(encoding="utf-8")
+    assert "out of date" not in standing.words
+
     assert (home / "warehouse.sqlite").exists()
-    said = "".join(ran.out + ran.err for ran in (first, again, people))
+    said = "".join(ran.out + ran.err for ran in (first, again, people, told, standing))
     assert [marker for marker in MARKERS if marker in said] == []
 
 

@@ -103,7 +103,7 @@ def test_rows_are_chosen_by_what_they_have_in_common(medscribe: Medscribe) -> No
     ("arguments", "code"),
     [
         (["list", "--stage", "delivery"], "stage"),
-        (["list", "--day", "yesterday"], "day"),
+        (["list", "--day", "someday"], "day"),
         (["show", "no-such-row"], "no_such_row"),
         (["replay"], "which_rows"),
         (["replay", "one", "--all"], "which_rows"),

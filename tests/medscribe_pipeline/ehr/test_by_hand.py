@@ -17,7 +17,8 @@ from medscribe_pipeline.ehr.ledger import KINDS, State
 from medscribe_pipeline.ehr.listing import Which
 from medscribe_pipeline.ehr.signatures import Act, hand_act, in_doubt, sign
 from medscribe_pipeline.errors import ConfigError, MedscribeError
-from medscribe_pipeline.warehouse.tables import deliveries
+from medscribe_pipeline.warehouse.tables import access_log, deliveries
+from tests.databases import rows_of
 from tests.medscribe_pipeline.ehr.clinic import DAY, edited, note
 from tests.medscribe_pipeline.ehr.fake_ehr import CUT, Fault
 from tests.medscribe_pipeline.ehr.standings import due_days, key_of, place, standing, standings
@@ -91,6 +92,10 @@ def test_what_was_rejected_goes_out_once_more_when_its_cause_is_mended(any_clini
     assert "422" in standing(any_clinic, key_of(one)).codes
     assert any_clinic.deliver().delivered == 1
     assert len(ehr.store) == len(KINDS)
+    # The server has said something since; who did what is still known.
+    assert acts_of(any_clinic, key_of(one)) == []
+    (access,) = rows_of(any_clinic.warehouse, access_log)
+    assert (access["who"], access["what"], access["subject"]) == ("alice", "delivery_retried", key_of(one).note_id)
 
 
 def test_what_of_a_rejected_version_is_there_stays_known(any_clinic: Clinic) -> None:

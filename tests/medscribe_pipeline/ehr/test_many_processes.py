@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
     from medscribe_pipeline.settings import Settings
 
-NOTES = 72
+# For each process more than it claims at once, so that all of them have something to do.
+NOTES_EACH = 9
+FEWEST = 36
 DEATHS = [("marked_sent", 1), ("response", 2), ("settled", 1)]
 
 
@@ -54,8 +56,9 @@ def test_many_deliver_at_once(
 ) -> None:
     url = {"warehouse_url": request.getfixturevalue("postgres_url")} if backend == "postgresql" else {}
     settings, way = make_settings(**url), WAYS[name]
+    number_of_notes = max(FEWEST, NOTES_EACH * count)
     with Warehouse.open(settings) as warehouse:
-        write(warehouse, settings, map(the_note, range(NOTES)))
+        write(warehouse, settings, map(the_note, range(number_of_notes)))
     at = server.endpoint(replace(way.abilities, token=True), faults_for(way, count, most=30))
 
     codes = start(settings, at, name, count, deaths)
@@ -67,10 +70,10 @@ def test_many_deliver_at_once(
     assert set(codes[: len(deaths)]) <= {DIED, 0}
     assert set(codes[len(deaths) :]) == {0}
     waiting = in_doubt(settings)
-    wanted = [Wanted(number) for number in range(NOTES) if str(the_note(number).note_id) not in waiting]
+    wanted = [Wanted(number) for number in range(number_of_notes) if str(the_note(number).note_id) not in waiting]
     judgement = judge(at.written(), wanted)
     assert judgement.fine, judgement
-    assert at.told()["requests"] > NOTES
+    assert at.told()["requests"] > number_of_notes
     assert way.can_tell <= (not waiting)
 
 

@@ -138,7 +138,7 @@ def reached(known: dict[str, dict[str, Any]], start: str) -> set[str]:
     return seen
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(notes(), CHANGES)
 def test_any_note_makes_a_valid_document(note: ScribeNote, changes: dict[str, Any]) -> None:
     built = options(**changes)

@@ -118,7 +118,7 @@ def in_order(needles: Iterator[str], haystack: list[str]) -> bool:
     return all(any(word == needle for word in rest) for needle in needles)
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=70, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(notes(), st.sampled_from(["us", "fr", "international"]))
 def test_any_note_is_valid_and_whole(note: ScribeNote, profile: str) -> None:
     documents = build_documents(note, options(profile=profile))

@@ -267,7 +267,12 @@ def test_what_a_person_has_to_do_is_said_first(rows: Rows, warehouse: Warehouse,
     verdict = judge(report)
     assert [gap.code for gap in report.open_gaps()] == ["patient_missing", "no_id", "not_validated"]
     assert (verdict.complete, verdict.needs_person) == (False, True)
-    assert verdict.commands == ("medscribe links list", "medscribe quarantine list")
+    assert verdict.commands == (
+        "medscribe links list",
+        "medscribe quarantine list --stage extract",
+        "medscribe quarantine replay ID",
+        "medscribe deliveries list --day 2026-03-02 --state held",
+    )
     assert verdict.sentence.startswith("2026-03-02 is not complete: 4 notes held (the EHR knows no such patient")
     assert "no clinician has validated it yet" in verdict.sentence
     assert verdict.sentence.endswith(
@@ -285,6 +290,26 @@ def test_what_nothing_more_comes_of_leaves_a_day_complete(rows: Rows, warehouse:
 
     assert judge(report).complete
     assert {gap.act for gap in report.gaps} == {Act.NOTHING}
+
+
+def test_where_a_command_wants_to_know_which_the_one_that_lists_them_comes_first(
+    rows: Rows, warehouse: Warehouse, settings: Settings
+) -> None:
+    rows.read_to_the_end()
+    rows.put(scribe_jobs, job_key="j", correlation_key="c", client_request_id="x", state="failed", code="TOO_SHORT")
+
+    assert judge(day_of(warehouse, settings)).sentence.endswith(
+        "(`medscribe jobs list --day 2026-03-02 --state failed --state expired`, then `medscribe jobs retry ID`)."
+    )
+
+
+def test_a_note_without_words_is_counted_as_a_record_without_a_note_alone(
+    rows: Rows, warehouse: Warehouse, settings: Settings
+) -> None:
+    rows.delivery(rows.note(), state="delivered")
+    rows.note(documents=False, has_text=False)
+
+    assert day_of(warehouse, settings).notes == 1
 
 
 def test_more_kinds_than_a_sentence_bears_are_counted(rows: Rows, warehouse: Warehouse, settings: Settings) -> None:

@@ -16,7 +16,7 @@ from medscribe_pipeline.warehouse.cursors import (
     read_cursors,
 )
 from medscribe_pipeline.warehouse.landing import Cursor
-from medscribe_pipeline.warehouse.tables import sync_cursor_history, sync_cursors
+from medscribe_pipeline.warehouse.tables import access_log, sync_cursor_history, sync_cursors
 from tests.databases import NOW, landing_for, record, rows_of
 
 if TYPE_CHECKING:
@@ -64,17 +64,19 @@ def test_a_cursor_is_moved_with_its_history_and_what_it_says_is_complete(
     landing_for(warehouse).land([], [], Cursor(NOW - timedelta(hours=1), "a9"), now=NOW)
     mark_complete(warehouse, "askara", "audios", until=NOW, now=NOW, run_id="run-1")
 
-    move_cursor(warehouse, "askara", "audios", to, stream="audios", now=NOW)
+    move_cursor(warehouse, "askara", "audios", to, stream="audios", who="alice", now=NOW)
 
     assert landing_for(warehouse).cursor() == Cursor(to, None)
     assert cursors(warehouse)["askara", "audios"].complete_until == complete
     (history,) = rows_of(warehouse, sync_cursor_history)
     assert (history["stream"], history["watermark"], history["run_id"]) == ("audios", to, BY_HAND)
+    (access,) = rows_of(warehouse, access_log)
+    assert (access["who"], access["what"], access["subject"]) == ("alice", "cursor_moved", "askara audios")
 
 
 def test_a_sync_moves_on_from_where_a_person_put_the_cursor(warehouse: Warehouse) -> None:
     landing_for(warehouse).land([], [], Cursor(NOW, "a9"), now=NOW)
-    move_cursor(warehouse, "askara", "audios", None, stream="audios", now=NOW)
+    move_cursor(warehouse, "askara", "audios", None, stream="audios", who="alice", now=NOW)
 
     landing_for(warehouse).land([], [], Cursor(EARLIER, "a1"), now=NOW)
 
@@ -89,7 +91,7 @@ def test_only_the_cursor_and_the_account_that_are_meant_are_moved(warehouse: War
     mark_complete(warehouse, "askara", "audios", until=NOW, now=NOW, run_id=None)
     warehouse.account = "default"
 
-    move_cursor(warehouse, "askara", "audios", None, stream="audios", now=NOW)
+    move_cursor(warehouse, "askara", "audios", None, stream="audios", who="alice", now=NOW)
 
     assert cursors(warehouse)["askara", "notes"].complete_until == NOW
     assert {(row["account"], row["stream"]) for row in rows_of(warehouse, sync_cursors)} == {

@@ -345,6 +345,39 @@ def test_refused_values_are_shown_nowhere(warehouse: Warehouse, caplog: pytest.L
     assert CANARY not in caplog.text
 
 
+@pytest.mark.parametrize(
+    "damage",
+    ["ALTER TABLE sync_cursors RENAME COLUMN signpost TO sign", "ALTER TABLE sync_cursors RENAME TO cursors"],
+    ids=["column", "table"],
+)
+@pytest.mark.parametrize(
+    "statement",
+    [sa.select(sync_cursors.c.signpost), sa.update(sync_cursors).values(signpost=None)],
+    ids=["read", "write"],
+)
+def test_the_same_damage_has_the_same_code_everywhere(
+    warehouse: Warehouse, damage: str, statement: sa.Select[Any] | sa.Update
+) -> None:
+    # All in one transaction, so that its end undoes the damage, too.
+    def damaged(connection: sa.Connection) -> sa.Connection:
+        connection.execute(sa.text(damage))
+        return connection
+
+    with pytest.raises(WarehouseUnusable) as raised, warehouse.begin() as connection:
+        damaged(connection).execute(statement)
+
+    assert (raised.value.code, raised.value.exit_code) == ("warehouse_schema", 2)
+    assert tells_nothing(raised.value)
+    assert "sign" not in repr(raised.value)
+
+
+def test_a_statement_no_database_takes_is_a_mistake_of_ours_on_each(warehouse: Warehouse) -> None:
+    with pytest.raises(MedscribeError) as raised, warehouse.begin() as connection:
+        connection.execute(sa.text("SELECT 1 FROM WHERE"))
+
+    assert (raised.value.code, raised.value.exit_code) == ("warehouse_statement", 1)
+
+
 def test_a_run_that_lost_its_lock_moves_no_cursor(on_postgres: tuple[Warehouse, Settings]) -> None:
     warehouse, settings = on_postgres
     landing = landing_for(warehouse, "audioscribe", "sessions")

@@ -21,7 +21,7 @@ from medscribe_pipeline.warehouse.quarantine_list import (
 )
 from medscribe_pipeline.warehouse.sealing import Sealing
 from medscribe_pipeline.warehouse.store import Warehouse
-from medscribe_pipeline.warehouse.tables import quarantine
+from medscribe_pipeline.warehouse.tables import access_log, quarantine
 from tests.databases import NOW, landing_for, record, rows_of
 
 KEY, NEW_KEY = bytes(range(32)), bytes(range(1, 33))
@@ -120,6 +120,13 @@ def test_what_a_person_put_aside_stays_aside_until_it_changes(warehouse: Warehou
 
     trouble = read_trouble(warehouse, row_id)
     assert (trouble.resolved_at, trouble.closed_by, trouble.closed_for) == (LATER, "ada", "test_data")
+    (access,) = rows_of(warehouse, access_log)
+    assert (access["at"], access["who"], access["what"], access["subject"]) == (
+        LATER,
+        "ada",
+        "quarantine_discarded",
+        row_id,
+    )
     landing = landing_for(warehouse, stream="notes")
     known = landing.known(["n-1"])["n-1"]
     assert (known.list_hash, known.quarantined) == ("hash of n-1", False)

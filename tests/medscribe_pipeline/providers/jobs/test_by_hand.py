@@ -10,7 +10,7 @@ import pytest
 from medscribe_pipeline.errors import ConfigError
 from medscribe_pipeline.providers.jobs import State, by_hand
 from medscribe_pipeline.providers.jobs.by_hand import Found, WhichJobs
-from medscribe_pipeline.warehouse.tables import scribe_jobs, visits
+from medscribe_pipeline.warehouse.tables import access_log, scribe_jobs, visits
 from tests.databases import NOW, dump, rows_of
 from tests.medscribe_pipeline.operation.laid import CANARY, Rows
 
@@ -45,7 +45,7 @@ def job(warehouse: Warehouse, name: str) -> dict[str, Any]:
 def test_what_failed_is_wanted_again(warehouse: Warehouse, put: Callable[..., str], state: State) -> None:
     name = put(1, state, code="too_short", settled_at=NOW)
 
-    assert by_hand.retry(warehouse, name, now=NOW) is Found.DONE
+    assert by_hand.retry(warehouse, name, who="alice", now=NOW) is Found.DONE
     row = job(warehouse, name)
     assert (row["state"], row["code"], row["submissions"], row["settled_at"]) == ("wanted", None, 0, None)
 
@@ -61,15 +61,37 @@ def test_what_did_not_fail_is_not_sent_again(
     name = put(1, state)
     before = dump(warehouse)
 
-    assert by_hand.retry(warehouse, name, now=NOW) is found
+    assert by_hand.retry(warehouse, name, who="alice", now=NOW) is found
     assert dump(warehouse) == before
 
 
 def test_what_never_left_is_cancelled(warehouse: Warehouse, put: Callable[..., str]) -> None:
     name = put(1, State.WANTED, submissions=0)
 
-    assert by_hand.cancel(warehouse, name, now=NOW) is Found.DONE
+    assert by_hand.cancel(warehouse, name, who="alice", now=NOW) is Found.DONE
     assert (job(warehouse, name)["state"], job(warehouse, name)["code"]) == ("cancelled", "by_hand")
+
+
+@pytest.mark.parametrize("state", [State.FAILED, State.EXPIRED])
+def test_what_nothing_more_is_to_come_of_is_given_up_and_can_be_taken_up_again(
+    warehouse: Warehouse, put: Callable[..., str], state: State
+) -> None:
+    name = put(1, state, code="too_short", settled_at=NOW)
+
+    assert by_hand.cancel(warehouse, name, who="alice", now=NOW) is Found.DONE
+    assert (job(warehouse, name)["state"], job(warehouse, name)["code"]) == ("cancelled", "by_hand")
+    assert by_hand.retry(warehouse, name, who="alice", now=NOW) is Found.DONE
+    assert job(warehouse, name)["state"] == "wanted"
+
+
+def test_what_was_done_is_written_down_and_what_was_not_is_not(warehouse: Warehouse, put: Callable[..., str]) -> None:
+    failed, running = put(1, State.FAILED, code="too_short", settled_at=NOW), put(2, State.RUNNING)
+
+    by_hand.retry(warehouse, failed, who="alice", now=NOW)
+    by_hand.retry(warehouse, running, who="alice", now=NOW)
+
+    (row,) = rows_of(warehouse, access_log)
+    assert (row["at"], row["who"], row["what"], row["subject"]) == (NOW, "alice", "job_retried", failed)
 
 
 @pytest.mark.parametrize(
@@ -80,14 +102,14 @@ def test_what_the_provider_may_have_is_not_cancelled(
 ) -> None:
     name = put(1, state, submissions=1)
 
-    assert by_hand.cancel(warehouse, name, now=NOW) is found
+    assert by_hand.cancel(warehouse, name, who="alice", now=NOW) is found
     assert job(warehouse, name)["state"] == state
 
 
 def test_a_job_in_doubt_that_is_surely_absent_is_wanted_again(warehouse: Warehouse, put: Callable[..., str]) -> None:
     name = put(1, State.UNKNOWN, code="timeout")
 
-    assert by_hand.absent(warehouse, name, now=NOW) is Found.DONE
+    assert by_hand.absent(warehouse, name, who="alice", now=NOW) is Found.DONE
     assert job(warehouse, name)["state"] == "wanted"
 
 
@@ -96,7 +118,7 @@ def test_a_job_in_doubt_that_is_there_is_asked_after_under_its_id(
 ) -> None:
     name = put(1, State.UNKNOWN, code="timeout", expires_at=NOW - timedelta(hours=1))
 
-    assert by_hand.identify(warehouse, name, "vendor-7", now=NOW, expires_after_s=60) is Found.DONE
+    assert by_hand.identify(warehouse, name, "vendor-7", who="alice", now=NOW, expires_after_s=60) is Found.DONE
     row = job(warehouse, name)
     assert (row["state"], row["vendor_job_id"], row["code"]) == ("running", "vendor-7", None)
     assert (row["next_poll_at"], row["expires_at"]) == (NOW, NOW + timedelta(seconds=60))
@@ -109,8 +131,8 @@ def test_only_what_is_in_doubt_is_decided_by_a_person(
     name = put(1, state)
     before = dump(warehouse)
 
-    assert by_hand.absent(warehouse, name, now=NOW) is Found.OTHER_STATE
-    assert by_hand.identify(warehouse, name, "vendor-7", now=NOW, expires_after_s=60) is Found.OTHER_STATE
+    assert by_hand.absent(warehouse, name, who="alice", now=NOW) is Found.OTHER_STATE
+    assert by_hand.identify(warehouse, name, "vendor-7", who="alice", now=NOW, expires_after_s=60) is Found.OTHER_STATE
     assert dump(warehouse) == before
 
 
@@ -120,7 +142,7 @@ def test_what_cannot_be_its_id_is_refused(warehouse: Warehouse, put: Callable[..
     name = put(2, State.UNKNOWN)
 
     with pytest.raises(ConfigError, match="vendor_id") as raised:
-        by_hand.identify(warehouse, name, vendor_id, now=NOW, expires_after_s=60)
+        by_hand.identify(warehouse, name, vendor_id, who="alice", now=NOW, expires_after_s=60)
 
     assert "taken" not in str(raised.value)
     assert job(warehouse, name)["state"] == "unknown"
@@ -131,7 +153,7 @@ def test_a_job_nobody_knows_is_told(warehouse: Warehouse, put: Callable[..., str
     warehouse.account = "north"
 
     with pytest.raises(ConfigError, match="no_such_job"):
-        by_hand.absent(warehouse, "id-1", now=NOW)
+        by_hand.absent(warehouse, "id-1", who="alice", now=NOW)
 
 
 def test_jobs_are_counted_and_listed_by_what_is_asked(warehouse: Warehouse, put: Callable[..., str]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import sqlalchemy as sa
 
-from medscribe_pipeline.providers.jobs import enrol, jobs_due
+from medscribe_pipeline.providers.jobs import by_hand, enrol, jobs_due
 from medscribe_pipeline.providers.work import JobSpec
 from medscribe_pipeline.visits import VisitRow
 from medscribe_pipeline.warehouse.manifest import import_visits
@@ -133,6 +133,25 @@ def test_a_change_replaces_the_whole_chain_and_what_never_left_is_cancelled(shop
     assert shop.states() == {"visit-note/note": "fetched", "visit-note/transcribe": "fetched"}
     assert shop.row("note", NOTE)["request_hash"] == shop.row("note")["request_hash"]
     assert sorted(shop.vendor.submissions.values()) == [1, 1, 1]
+
+
+@pytest.mark.parametrize("fate", ["fail", "never"])
+def test_what_a_person_gave_up_stays_so_until_the_visit_asks_for_something_else(shop: Shop, fate: str) -> None:
+    shop.visit(fate)
+    if fate == "fail":
+        shop.run(wait_s=60)
+    else:
+        enrol_all(shop)
+    job = shop.row(fate)["client_request_id"]
+    assert by_hand.cancel(shop.warehouse, job, who="alice", now=shop.clock.now()) is by_hand.Found.DONE
+
+    again = enrol_all(shop)
+    shop.run(wait_s=60)
+    stays = shop.row(fate)["state"]
+    shop.visit(fate, language="fr")
+    changed = enrol_all(shop)
+
+    assert (again, stays, changed) == ({}, "cancelled", {"wanted": 1})
 
 
 def test_a_change_back_is_a_change_too(shop: Shop) -> None:

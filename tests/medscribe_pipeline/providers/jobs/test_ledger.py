@@ -55,6 +55,7 @@ def take(connection: sa.Connection, ledger: Ledger, entry: Entry, step: Step) ->
         ),
         "want_again": lambda: ledger.want_again(connection, ref, now=NOW),
         "cancel": lambda: ledger.cancel(connection, ref, "superseded", now=NOW),
+        "give_up": lambda: ledger.give_up(connection, ref, "by_hand", now=NOW),
         "claim": lambda: ledger.claim(connection, key, worker=worker, now=NOW, expires_at=LATER, run_id=None),
         "give_back": lambda: ledger.give_back(connection, ref, worker=worker, sent=flag),
         "lose": lambda: ledger.lose(connection, ref, "timeout", worker=worker),
