@@ -81,7 +81,8 @@ GROUPS = (
         "FHIR",
         FhirSettings,
         f"{PREFIX}FHIR_",
-        "How notes become FHIR resources. A change of any but the last builds the documents of every day again, from what has landed.",
+        "How notes become FHIR resources. A change of any but the last builds the documents of every day again, from "
+        "what has landed.",
     ),
     Group(
         "EHR",
