@@ -10,12 +10,14 @@ The files, their tables and what is written are Dagster's. So its own classes, w
 and write the same files at the same time, and either takes over from the other.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 import sqlalchemy as sa
+from dagster import EventLogEntry
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.runs import SqliteRunStorage
@@ -77,6 +79,12 @@ class LocalEvents(SqliteEventLogStorage):
         """A process that looks at many runs holds only the last one open."""
         for shard in [each for each in self._engines if each != INDEX]:
             self._engines.pop(shard).dispose()
+
+    def store_event(self, event: EventLogEntry) -> None:
+        """Stores an event."""
+        super().store_event(event)
+        # Who follows a run in the web UI waits for its file to change; what is written goes to the log beside it first.
+        os.utime(self.path_for_shard(event.run_id))
 
     def has_table(self, table_name: str) -> bool:
         """Whether the index has a table; none ever goes away."""

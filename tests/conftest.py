@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trustme
 
 from medscribe_pipeline.settings import Settings
 from medscribe_pipeline.warehouse.store import Warehouse
@@ -28,9 +29,6 @@ gc.set_threshold(50_000)
 # test starts would inherit that and never end.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-# Every client loads the authorities it trusts. Loopback needs none of the hundred there are, which take 20 ms a client.
-os.environ.setdefault("SSL_CERT_FILE", str(Path(__file__).with_name("nobody.pem")))
 
 BACKENDS = ("sqlite", "postgresql")
 
@@ -58,6 +56,17 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.dist = "worksteal"
     if not {"TMPDIR", "PYTEST_DEBUG_TEMPROOT"} & set(os.environ) and _may_work_in_memory():
         _work_in_memory()
+    if "SSL_CERT_FILE" not in os.environ:
+        _trust_nobody(config)
+
+
+def _trust_nobody(config: pytest.Config) -> None:
+    """Every process loads the authorities it trusts. Loopback needs none of the hundred there are, which take 20 ms."""
+    folder = Path(tempfile.mkdtemp(prefix="medscribe-nobody-"))
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    authority = folder / "nobody.pem"
+    trustme.CA().cert_pem.write_to_path(authority)
+    os.environ["SSL_CERT_FILE"] = str(authority)
 
 
 def _may_work_in_memory() -> bool:

@@ -44,13 +44,15 @@ def _no_patient_and_no_secret_is_left_behind() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
-    """What every disturbed history of `trap.CORPUS` has to end as; by commands that start cold, as a user's do."""
+    """What every disturbed history of `trap.CORPUS` has to end as; the sync that is timed starts as on a terminal."""
     with open_sandbox() as (sandbox, _):
-        medscribe = Medscribe(tmp_path_factory.mktemp("undisturbed"), sandbox.environment(), cold=True)
+        medscribe = Medscribe(tmp_path_factory.mktemp("undisturbed"), sandbox.environment())
         medscribe.import_visits(sandbox.world)
+        medscribe.is_cold = True
         started = time.monotonic()
         medscribe.sync()
         duration_s = time.monotonic() - started
+        medscribe.is_cold = False
         first = whole_state(medscribe.database, sandbox)
         advance(sandbox.world)
         medscribe.import_visits(sandbox.world)

@@ -77,6 +77,7 @@ def test_killed_at_random_moments(medscribe: Medscribe, sandbox: Sandbox, undist
         time.sleep((part + rng.random()) / 5 * undisturbed.duration_s)
         kill(process.pid)
         finish(process)
+    medscribe.is_cold = False
 
     ended = medscribe.sync()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,18 @@ def test_what_one_writes_the_other_reads_while_both_are_open(
     assert steps == [["a first step", "a second step"]] * 2
     made = [each.asset_materialization for each in days if each]
     assert [each.metadata["built"].value for each in made if each] == [3, 3]
+
+
+def test_who_follows_a_run_hears_of_each_event_at_once(tmp_path: Path) -> None:
+    run = dg.DagsterRun(job_name="synthetic")
+    heard: queue.Queue[str] = queue.Queue()
+    with ours(tmp_path) as one, plain(tmp_path) as other:
+        one.report_engine_event("a first step", run)
+        other.event_log_storage.watch(run.run_id, None, lambda entry, _cursor: heard.put(entry.message))
+
+        one.report_engine_event("a second step", run)
+
+        assert [heard.get(timeout=20), heard.get(timeout=20)] == ["a first step", "a second step"]
 
 
 def test_a_whole_run_is_told_as_dagster_tells_it(tmp_path: Path) -> None:
