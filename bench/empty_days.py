@@ -11,14 +11,14 @@ import sys
 import warnings
 from datetime import timedelta
 
-import dagster as dg
 import orjson
 
 from assets.automation import BUILD_JOB
 from assets.partitions import range_tags
-from medscribe_pipeline.cli.runner import QUIET, dagster_home
+from medscribe_pipeline.cli.runner import QUIET, open_instance
 from medscribe_pipeline.definitions import build_definitions
 from medscribe_pipeline.settings import Settings
+from medscribe_pipeline.warehouse.store import Warehouse
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
     settings = Settings.load()
     last = settings.first_day + timedelta(days=asked.days - 1)
-    with dg.DagsterInstance.from_config(str(dagster_home(settings))) as instance:
+    with Warehouse.open(settings) as warehouse, open_instance(settings, warehouse) as instance:
         run = (
             build_definitions(settings)
             .resolve_job_def(BUILD_JOB)
