@@ -155,7 +155,7 @@ def entries(connection: sa.Connection, target: str, note_ids: Sequence[str] | sa
     else:
         rows = connection.execute(_of_notes(native_name(connection)), {"of_target": target, KEYS: list(note_ids)})
     units: dict[Key, list[Sequence[Any]]] = {}
-    for row in rows:
+    for row in rows.all():
         units.setdefault(Key(target, row[0], row[2]), []).append(row)
     found: dict[str, list[Entry]] = {}
     for key, of_unit in units.items():
@@ -268,7 +268,7 @@ def claim(connection: sa.Connection, key: Key, *, worker: str, now: datetime) ->
 def claim_all(connection: sa.Connection, keys: Sequence[Key], *, worker: str, now: datetime) -> set[Key]:
     """`claim` for each of them; returns those that are claimed now."""
     values = {"claimed_by": worker, "claimed_at": now, "reason": None}
-    return move_all(connection, "claim", keys, values, worker=worker)
+    return move_all(connection, "claim", keys, values)
 
 
 def give_back(connection: sa.Connection, key: Key, *, worker: str) -> bool:
