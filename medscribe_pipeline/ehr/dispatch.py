@@ -1,8 +1,8 @@
 """Claim, send, settle: many requests at once, one writer for each note, every step committed before the next.
 
 The calling thread does all the writing: it claims ahead, marks as sent, hands over to a few threads that only talk
-to the server, and settles what comes back. Answers that arrive together share a transaction with the notes that
-leave next, so a commit that waits for the disk is paid once for several notes.
+to the server, and settles what comes back. Answers that arrive together, or nearly so while the threads have enough to
+send, share a transaction with the notes that leave next, so a commit that waits for the disk is paid once for several.
 """
 
 from __future__ import annotations

@@ -15,8 +15,9 @@ r"""The delivery ledger: which version of which note stands where on its way int
 
 A unit is one version of one note on one target: a row for each kind of document the target takes of it, fixed while
 it is under way, all in the same state. Every move is one guarded UPDATE inside the caller's transaction: it says
-from which states it may start, and does nothing (returns `False`) when another process was faster. What may follow
-what is data: `MOVES`.
+from which states it may start, and does nothing (returns `False`) when another process was faster. What is done to many
+units at once (`claim_all` and others) is done by few such statements, and says which units it was done to. What may
+follow what is data: `MOVES`.
 
 `claimed` is committed before anything is prepared and `sent` before a request leaves, so whoever finds a dead
 worker's row knows: `claimed` never left, `sent` may have arrived. `unknown` is left by looking at the server, or by a
