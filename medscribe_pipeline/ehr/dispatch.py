@@ -1,8 +1,8 @@
 """Claim, send, settle: many requests at once, one writer for each note, every step committed before the next.
 
 The calling thread does all the writing: it claims ahead, marks as sent, hands over to a few threads that only talk
-to the server, and settles what comes back. Answers that arrive together share a transaction with the notes that
-leave next, so a commit that waits for the disk is paid once for several notes.
+to the server, and settles what comes back. Answers that arrive together, or nearly so while the threads have enough to
+send, share a transaction with the notes that leave next, so a commit that waits for the disk is paid once for several.
 """
 
 from __future__ import annotations
@@ -52,8 +52,10 @@ __all__ = ["Dispatcher", "Server"]
 
 log = logging.getLogger(__name__)
 
-# Requests marked as sent beyond those the threads work at, so that no thread waits for a commit.
+# Requests marked as sent beyond those the threads work at, so that no thread waits for a commit: so many at least, and
+# so many for each thread.
 _AHEAD = 8
+_AHEAD_OF_EACH = 2
 # Requests' worth of notes claimed at once, for each thread: enough to choose among patients, few enough to give back.
 _CLAIMS = 8
 # Notes claimed or marked in one transaction at the most: a query takes no more ids.
@@ -137,7 +139,7 @@ class Dispatcher:
         self._connections = server.settings.connections
         self._together = server.strategy.notes_per_request
         # What is marked as sent when we die has to be looked for; where nobody can look, nothing is marked ahead.
-        ahead = max(1, max(_AHEAD, self._connections) // self._together)
+        ahead = max(1, max(_AHEAD, self._connections * _AHEAD_OF_EACH) // self._together)
         self._ahead = ahead if server.capabilities.search else 0
         # Every note version claimed and not settled yet.
         self._ours: dict[Key, _Claimed] = {}
@@ -179,7 +181,7 @@ class Dispatcher:
         done = [self._answers.get()]
         until = time.monotonic() + _GATHERING_S
         while True:
-            idle = len(self._flying) - len(done) <= self._connections or len(done) >= self._connections // 2
+            idle = len(self._flying) - len(done) <= self._connections or len(done) >= self._connections
             try:
                 done.append(self._answers.get(timeout=0 if idle else max(0.0, until - time.monotonic())))
             except Empty:

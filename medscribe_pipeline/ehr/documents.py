@@ -42,7 +42,7 @@ def load_documents(
     """
     found: dict[str, tuple[str, dict[str, Resource]]] = {}
     rows = connection.execute(_of_notes(native_name(connection)), {KEYS: list(note_ids), "of_kinds": kinds})
-    for note_id, version, kind, resource in rows:
+    for note_id, version, kind, resource in rows.all():
         known, documents = found.setdefault(note_id, (version, {}))
         if version == known:
             documents[kind] = resource

@@ -15,8 +15,9 @@ r"""The delivery ledger: which version of which note stands where on its way int
 
 A unit is one version of one note on one target: a row for each kind of document the target takes of it, fixed while
 it is under way, all in the same state. Every move is one guarded UPDATE inside the caller's transaction: it says
-from which states it may start, and does nothing (returns `False`) when another process was faster. What may follow
-what is data: `MOVES`.
+from which states it may start, and does nothing (returns `False`) when another process was faster. What is done to many
+units at once (`claim_all` and others) is done by few such statements, and says which units it was done to. What may
+follow what is data: `MOVES`.
 
 `claimed` is committed before anything is prepared and `sent` before a request leaves, so whoever finds a dead
 worker's row knows: `claimed` never left, `sent` may have arrived. `unknown` is left by looking at the server, or by a
@@ -155,7 +156,7 @@ def entries(connection: sa.Connection, target: str, note_ids: Sequence[str] | sa
     else:
         rows = connection.execute(_of_notes(native_name(connection)), {"of_target": target, KEYS: list(note_ids)})
     units: dict[Key, list[Sequence[Any]]] = {}
-    for row in rows:
+    for row in rows.all():
         units.setdefault(Key(target, row[0], row[2]), []).append(row)
     found: dict[str, list[Entry]] = {}
     for key, of_unit in units.items():
@@ -268,7 +269,7 @@ def claim(connection: sa.Connection, key: Key, *, worker: str, now: datetime) ->
 def claim_all(connection: sa.Connection, keys: Sequence[Key], *, worker: str, now: datetime) -> set[Key]:
     """`claim` for each of them; returns those that are claimed now."""
     values = {"claimed_by": worker, "claimed_at": now, "reason": None}
-    return move_all(connection, "claim", keys, values, worker=worker)
+    return move_all(connection, "claim", keys, values)
 
 
 def give_back(connection: sa.Connection, key: Key, *, worker: str) -> bool:

@@ -121,7 +121,7 @@ def move_all(
     values: Mapping[str, Any],
     *,
     copies: Mapping[Key, Mapping[str, Copy]] | None = None,
-    worker: str,
+    worker: str | None = None,
 ) -> set[Key]:
     """Does to many units what `move` does to each of them, in few statements; returns those that were moved.
 
@@ -131,47 +131,35 @@ def move_all(
         keys: The units, each once.
         values: Columns it sets, to the same values in all.
         copies: What of each was seen on the server, by kind.
-        worker: Only units that this worker holds; for `claim`, which nobody holds before, it makes no difference.
+        worker: Only units that this worker holds.
     """
     seen = copies or {}
-    holder = None if name == "claim" else worker
     native = native_name(connection)
     if native is None:
         # Not every database tells which rows an UPDATE has met.
         return {
-            key for key in keys if move(connection, name, key, values, copies=seen.get(key, NO_COPIES), worker=holder)
+            key for key in keys if move(connection, name, key, values, copies=seen.get(key, NO_COPIES), worker=worker)
         }
     alike: dict[tuple[str, tuple[str, ...]], list[Key]] = {}
     for key in keys:
         alike.setdefault((key.target, tuple(seen.get(key, ()))), []).append(key)
     given = {f"new_{column}": value for column, value in values.items()}
-    if holder is not None:
-        given["of_worker"] = holder
+    if worker is not None:
+        given["of_worker"] = worker
     moved: set[Key] = set()
+    noted: list[dict[str, Any]] = []
     for (target, kinds), units in alike.items():
-        statement = _update_all(native, name, tuple(values), kinds, of_worker=holder is not None)
+        statement = _update_all(native, name, tuple(values), kinds, of_worker=worker is not None)
         for chunk in in_chunks(units, _UNITS_AT_ONCE):
             these = [(key.note_id, key.version) for key in chunk]
             of_units = {"of_target": target, KEYS: [key.note_id for key in chunk], "of_units": these}
-            rows = connection.execute(statement, given | of_units)
-            moved.update(Key(target, note_id, version) for note_id, version in rows)
-    told = [(*key, kind, copy) for key, by_kind in seen.items() if key in moved for kind, copy in by_kind.items()]
-    if told:
-        connection.execute(
-            _SEEN,
-            [
-                {
-                    "of_target": target,
-                    "of_note": note_id,
-                    "of_version": version,
-                    "of_kind": kind,
-                    "new_server_id": copy.server_id,
-                    "new_etag": copy.etag,
-                    "new_outcome_codes": list(copy.codes),
-                }
-                for target, note_id, version, kind, copy in told
-            ],
-        )
+            for note_id, version, kind in connection.execute(statement, given | of_units).all():
+                key = Key(target, note_id, version)
+                moved.add(key)
+                if kind in kinds:
+                    noted.append(_note(key, kind, seen[key][kind]))
+    if noted:
+        connection.execute(_NOTE, noted)
     return moved
 
 
@@ -211,7 +199,7 @@ def _update(name: str, columns: tuple[str, ...], kinds: tuple[str, ...], *, of_w
 def _update_all(
     native: str, name: str, columns: tuple[str, ...], kinds: tuple[str, ...], *, of_worker: bool
 ) -> sa.sql.dml.ReturningUpdate[Any]:
-    """The same for the units `of_units`, which are of the notes `KEYS`; says of each row whose it was.
+    """The same for the units `of_units`, which are of the notes `KEYS`; returns the rows.
 
     What was seen of the `kinds` is left to another statement: it is different in each row.
     """
@@ -231,7 +219,7 @@ def _update_all(
         sa.update(deliveries)
         .where(*where)
         .values(_values(name, columns))
-        .returning(deliveries.c.note_id, deliveries.c.version)
+        .returning(deliveries.c.note_id, deliveries.c.version, deliveries.c.kind)
     )
 
 
@@ -281,9 +269,21 @@ def _is_unit(table: sa.FromClause) -> list[sa.ColumnElement[bool]]:
 
 _OF_WORKER = deliveries.c.claimed_by == sa.bindparam("of_worker")
 _OF_COPIES = ("server_id", "etag", "outcome_codes")
-_SEEN = (
+_NOTE = (
     sa.update(deliveries)
     .where(*_is_unit(deliveries), deliveries.c.kind == sa.bindparam("of_kind"))
     .values({column: _bound("new", column) for column in _OF_COPIES})
 )
-"""Notes what was seen of one document."""
+"""Notes on one row what was seen of its document: `_note` gives it its values."""
+
+
+def _note(key: Key, kind: str, copy: Copy) -> dict[str, Any]:
+    return {
+        "of_target": key.target,
+        "of_note": key.note_id,
+        "of_version": key.version,
+        "of_kind": kind,
+        "new_server_id": copy.server_id,
+        "new_etag": copy.etag,
+        "new_outcome_codes": list(copy.codes),
+    }

@@ -65,7 +65,7 @@ def find_obstacles(
     *,
     clock: Callable[[], datetime],
 ) -> tuple[dict[str, str], Places]:
-    """Looks at notes that would leave.
+    """Looks at notes that would leave; of a target that minds nothing but their size, only at the large ones.
 
     Args:
         warehouse: Notes, documents and references.

@@ -173,7 +173,7 @@ def load_facts(connection: sa.Connection, *which: sa.ColumnElement[bool], lock: 
     if lock:
         query = query.with_for_update(of=notes)
     found: dict[str, list[Sequence[Any]]] = {}
-    for row in connection.execute(query):
+    for row in connection.execute(query).all():
         found.setdefault(row[0], []).append(row)
     return {note_id: _facts(of_note) for note_id, of_note in found.items()}
 

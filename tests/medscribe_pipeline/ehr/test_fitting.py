@@ -10,7 +10,7 @@ from hypothesis import settings as bounded
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from medscribe_pipeline.ehr.fitting import Unfit, fit, wanted_references
+from medscribe_pipeline.ehr.fitting import Unfit, fit, most_that_fits, wanted_references
 from medscribe_pipeline.ehr.targets import Capabilities, load
 from medscribe_pipeline.fhir import check
 from medscribe_pipeline.settings import EhrSettings
@@ -55,6 +55,52 @@ def test_documents_come_in_the_order_of_the_target_and_no_others() -> None:
     result = fitted(documents(), target(kinds=("Transcript", "DocumentReference")))
 
     assert list(result) == ["Transcript", "DocumentReference"]
+
+
+TARGETS = st.fixed_dictionaries(
+    {},
+    optional={
+        "kinds": st.sampled_from([("Composition",), ("DocumentReference", "Provenance"), ALL_KINDS]),
+        "strategy": st.sampled_from(["transaction", "batch", "single"]),
+        "max_bundle_bytes": st.integers(1_000, 40_000),
+        "max_attachment_bytes": st.integers(1_000, 20_000),
+        "content_types": st.sampled_from([(), (TEXT,), ("application/pdf",)]),
+        "attachments": st.sampled_from(["all", "first"]),
+        "plain_content_type": st.booleans(),
+        "doc_status": st.sampled_from([("final",), ("entered-in-error", "amended", "final", "preliminary")]),
+        "references": st.sampled_from(["logical", "literal"]),
+        "author": st.sampled_from(["optional", "required", "omit"]),
+        "encounter": st.sampled_from(["optional", "required"]),
+        "period_end_required": st.booleans(),
+        "drop": st.sampled_from([(), ("author", "context"), ("relatesTo",)]),
+    },
+)
+
+
+@bounded(max_examples=300, deadline=None)
+@given(
+    changes=TARGETS,
+    state=st.sampled_from(sorted(STATES)),
+    where=st.sampled_from(sorted(VISITS)),
+    who=st.sampled_from(sorted(PEOPLE)),
+    build=st.sampled_from(sorted(BUILDS)),
+)
+def test_what_a_target_takes_unseen_it_takes_when_it_is_looked_at(
+    changes: dict[str, Any], state: str, where: str, who: str, build: str
+) -> None:
+    resources = documents(state, where=where, who=who, build=build)
+    capabilities = target(release=release_of(build), **changes)
+    stored = sum(len(orjson.dumps(each)) for kind, each in resources.items() if kind in capabilities.kinds)
+
+    unseen = stored <= most_that_fits(capabilities)
+
+    assert not (unseen and isinstance(fit(resources, capabilities, {}), Unfit))
+
+
+def test_a_target_that_minds_nothing_but_size_takes_the_smaller_of_its_limits_unseen() -> None:
+    assert most_that_fits(target(max_bundle_bytes=50_000, max_attachment_bytes=20_000)) == 20_000
+    assert most_that_fits(target(max_bundle_bytes=50_000, max_attachment_bytes=90_000)) == 50_000 - 4 * 1_000 - 100
+    assert most_that_fits(target(max_bundle_bytes=2_000, max_attachment_bytes=2_000)) == 0
 
 
 # What the built-in profiles make of a note
