@@ -10,6 +10,7 @@ loop of threads that posts the very same bodies with httpx over as many connecti
 from __future__ import annotations
 
 import argparse
+import gc
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,7 @@ import httpx
 import orjson
 
 from bench.note_mapping import NOTE
+from medscribe_pipeline.cli import GARBAGE_AFTER
 from medscribe_pipeline.ehr import FhirClient, deliver_day
 from medscribe_pipeline.ehr.auth import open_http
 from medscribe_pipeline.fhir.build import build_day
@@ -219,6 +221,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="rounds, of which the median is taken")
     parser.add_argument("--strategy", choices=("transaction", "batch", "single"), default="transaction")
     asked = parser.parse_args()
+    # As the command itself does it.
+    gc.set_threshold(GARBAGE_AFTER)
     notes = max(asked.notes, 1)
     taken = measure(notes, asked.delay_ms / 1000, asked.connections, max(asked.rounds, 1), asked.strategy)
     sys.stdout.write("| round | delivery, notes/s | bare loop, notes/s | ratio |\n| --- | --- | --- | --- |\n")
