@@ -71,7 +71,8 @@ def dagster_home(settings: Settings) -> Path:
     """Folder of the Dagster instance under `MEDSCRIBE_HOME`, made with telemetry off if it is not there."""
     home = settings.home / "dagster"
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        home.mkdir(exist_ok=True)
         config = home / "dagster.yaml"
         if not config.exists():
             # Whole or not at all: an empty one, left by a run that was killed, would turn telemetry on.

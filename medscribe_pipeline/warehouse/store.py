@@ -212,11 +212,11 @@ def _create_engine(url: sa.URL) -> sa.Engine:
         if url.get_backend_name() != "sqlite":
             return sa.create_engine(url, hide_parameters=True, pool_pre_ping=True)
         if url.database and url.database != ":memory:":
-            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+            _make_file(Path(url.database))
         engine = sa.create_engine(url, hide_parameters=True, connect_args={"timeout": BUSY_TIMEOUT_S})
     except OSError:
         raise ConfigError(
-            "Cannot create the folder of the warehouse; make it writable, or set MEDSCRIBE_HOME or "
+            "Cannot create the warehouse or its folder; make that place writable, or set MEDSCRIBE_HOME or "
             "MEDSCRIBE_WAREHOUSE_URL",
             code="warehouse_unwritable",
         ) from None
@@ -230,6 +230,16 @@ def _create_engine(url: sa.URL) -> sa.Engine:
     sa.event.listen(engine, "connect", _prepare_sqlite)
     sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _make_file(path: Path) -> None:
+    """Makes an empty file, and its folder, for the owner alone: SQLite would let whoever is on the machine read it.
+
+    What is there already stays as it is. The files SQLite puts beside it get the permissions of this one.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not path.exists():
+        path.touch(mode=0o600)
 
 
 def _with_one_view(connection: sa.Connection) -> sa.Connection:

@@ -110,6 +110,21 @@ def test_the_default_is_a_file_under_home(make_settings: MakeSettings, tmp_path:
         assert (tmp_path / "deep" / "home" / "warehouse.sqlite").is_file()
 
 
+def test_a_new_file_is_for_its_owner_alone_and_one_that_is_there_stays_as_it_is(make_settings: MakeSettings) -> None:
+    settings = make_settings()
+    with Warehouse.open(settings) as warehouse, warehouse.begin():
+        files = [path for path in settings.home.iterdir() if path.is_file()]
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in files}
+    assert {"warehouse.sqlite", "warehouse.sqlite-wal"} <= modes.keys()
+    assert set(modes.values()) == {0o600}
+    assert stat.S_IMODE(settings.home.stat().st_mode) == 0o700
+
+    (settings.home / "warehouse.sqlite").chmod(0o640)
+    Warehouse.open(settings).close()
+
+    assert stat.S_IMODE((settings.home / "warehouse.sqlite").stat().st_mode) == 0o640
+
+
 def test_a_path_may_begin_with_a_tilde(
     make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,7 +217,7 @@ def test_an_unwritable_folder_is_said_so(make_settings: MakeSettings) -> None:
             Warehouse.open(make_settings(warehouse_url=f"sqlite:///{folder / 'w.sqlite'}"))
 
     assert new_folder.value.code == "warehouse_unwritable"
-    assert new_file.value.code == "warehouse_cannot_open"
+    assert new_file.value.code == "warehouse_unwritable"
 
 
 def test_a_read_only_file_is_said_so(make_settings: MakeSettings) -> None:
