@@ -18,6 +18,7 @@ from medscribe_pipeline.warehouse.copying import make_copying
 from medscribe_pipeline.warehouse.failures import translated
 from medscribe_pipeline.warehouse.locks import WORKER, FileLocks, Locks, PostgresLocks, new_worker_name
 from medscribe_pipeline.warehouse.sealing import Sealing
+from medscribe_pipeline.warehouse.statistics import Statistics, rows_added
 from medscribe_pipeline.warehouse.writing import upsert
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Warehouse:
         self.account = account
         self.locks = locks
         self.sealing = sealing or Sealing()
+        self._statistics = Statistics()
 
     @classmethod
     def open(cls, settings: Settings, *, migrate: bool = True) -> Warehouse:
@@ -115,6 +117,9 @@ class Warehouse:
             connection.begin(),
         ):
             yield connection
+            rows = rows_added(connection)
+        if rows:
+            self._statistics.renew(self.engine, rows)
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:

@@ -15,6 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from medscribe_pipeline.warehouse.binding import bound
 from medscribe_pipeline.warehouse.copying import can_copy, can_stage, copy_into, staged
+from medscribe_pipeline.warehouse.statistics import added
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -71,6 +72,7 @@ def upsert(
     elif len(rows) >= STAGED_FROM and can_stage(connection):
         source = staged(connection, table, rows)
         connection.execute(statement(native, table, names, not_older_by, unless, source))
+        added(connection, table, len(rows))
     else:
         connection.execute(statement(native, table, names, not_older_by, unless), list(rows))
     return len(rows)
@@ -116,6 +118,7 @@ def insert(connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> N
         _send_tuples(connection, table, rows, _insert_statement(table))
     elif len(rows) >= COPIED_FROM and _native(connection) is not None and can_copy(connection):
         copy_into(connection, table, rows)
+        added(connection, table, len(rows))
     else:
         connection.execute(_insert_statement(table), list(rows))
 
