@@ -23,11 +23,12 @@ from bench.sessions import PAGE
 from medscribe_pipeline.cli import GARBAGE_AFTER
 from medscribe_pipeline.ehr import FhirClient, deliver_day
 from medscribe_pipeline.ehr.auth import open_http
-from medscribe_pipeline.fhir import BuildOptions, build_documents, check
-from medscribe_pipeline.fhir.build import build_day
+from medscribe_pipeline.fhir import BuildOptions, build_documents
+from medscribe_pipeline.fhir.build import build_days
 from medscribe_pipeline.fhir.coverage import read_coverage
+from medscribe_pipeline.fhir.shapes import check
 from medscribe_pipeline.pipeline import due_days, finish_day, newest_change
-from medscribe_pipeline.providers.build import build_notes
+from medscribe_pipeline.providers.build import build_notes_of
 from medscribe_pipeline.providers.catalogue import PROVIDERS
 from medscribe_pipeline.providers.pull import Window
 from medscribe_pipeline.providers.records import Held, LandedRecord
@@ -42,7 +43,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import date
 
+    from medscribe_pipeline.fhir.build import DocumentsReport
     from medscribe_pipeline.notes import ScribeNote
+    from medscribe_pipeline.providers.build import NotesReport
 
 PROVIDER = "audioscribe"
 STREAM = "sessions"
@@ -71,17 +74,23 @@ class _Run:
 
     def notes(self) -> None:
         """Map to notes."""
-        for day in self._due():
-            self.counted["notes"] += build_notes(self._warehouse, self._settings, day, clock=_now).notes
+
+        def done(_day: date, report: NotesReport) -> None:
+            self.counted["notes"] += report.notes
+
+        build_notes_of(self._warehouse, self._settings, self._due(), clock=_now, done=done)
 
     def fhir(self) -> None:
         """Build the documents."""
         options = BuildOptions.of(self._settings.fhir)
-        for day in self._due():
-            self.counted["built"] += build_day(self._warehouse, self._settings, day, clock=_now).built
+
+        def done(day: date, report: DocumentsReport) -> None:
+            self.counted["built"] += report.built
             if not self._settings.targets:
                 finish_day(self._warehouse, self._settings, day)
             read_coverage(self._warehouse, options.mapping, day)
+
+        build_days(self._warehouse, self._settings, self._due(), clock=_now, done=done)
 
     def deliver(self) -> None:
         """File the documents."""
@@ -125,7 +134,7 @@ class _Run:
 
     def _check(self, note: ScribeNote, options: BuildOptions) -> None:
         for resource in build_documents(note, options).resources().values():
-            check(resource, options.release)
+            check(resource, options.release, options.check)
         self.counted["built"] += 1
 
     def _due(self) -> list[date]:
