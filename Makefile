@@ -86,7 +86,7 @@ $(BENCH)/stamp: bench/requirements.lock pyproject.toml
 	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-bench: $(BENCH)/stamp ## Measure us beside dlt and a bare script; bench/README.md says how (ten minutes)
+bench: $(BENCH)/stamp ## Measure us beside dlt and a bare script; bench/README.md says how (long: ROUNDS, SIZES, ONLY)
 	@$(BENCH)/bin/python -m bench.compare --sizes $(SIZES) --rounds $(ROUNDS) --sessions $(SESSIONS) --only "$(ONLY)" \
 		$(if $(INSTALL),--install) $(if $(PUBLISH),--publish)
 

@@ -153,8 +153,9 @@ def retry_after_s(value: str | None, now: datetime) -> float | None:
     """
     if value is None:
         return None
-    if _SECONDS.fullmatch(value.strip()):
-        return min(float(value), LONGEST_DELAY_S)
+    # `strip` takes more for blank than `float` does.
+    if _SECONDS.fullmatch(seconds := value.strip()):
+        return min(float(seconds), LONGEST_DELAY_S)
     moment = parse_http_date(value)
     if moment is None:
         return None
@@ -168,8 +169,9 @@ def rate_limit_delay_s(headers: Mapping[str, str], now: datetime) -> float | Non
         Seconds until the reset; `None` while something remains, or when the reset is missing, over, more than
         a day away (milliseconds, say) or no number: then a 429 will tell.
     """
-    remaining, reset = headers.get("x-ratelimit-remaining", ""), headers.get("x-ratelimit-reset", "")
-    if not _COUNT.fullmatch(remaining.strip()) or int(remaining) > 0 or not _SECONDS.fullmatch(reset.strip()):
+    names = ("x-ratelimit-remaining", "x-ratelimit-reset")
+    remaining, reset = (headers.get(name, "").strip() for name in names)
+    if not _COUNT.fullmatch(remaining) or int(remaining) > 0 or not _SECONDS.fullmatch(reset):
         return None
     delay = float(reset) - now.timestamp()
     return delay if 0 < delay <= LONGEST_DELAY_S else None

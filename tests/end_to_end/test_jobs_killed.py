@@ -51,7 +51,7 @@ def test_submitter_and_poller_killed_again_and_again(tmp_path: Path) -> None:
         for kind, number, fate in HISTORY:
             counted.kill_at(kind, number, fate)
         for _ in range(RANDOM_KILLS):
-            counted.kill_at(rng.choice([STATUS, TRANSCRIBING]), 1, ARRIVES, after_s=rng.uniform(0, 0.4))
+            counted.kill_at(rng.choice([STATUS, TRANSCRIBING]), 1, ARRIVES, after_s=rng.uniform(0, 0.15))
         clinic.sandbox.pushes.tick(60)
         for kind, number, fate in LATER:
             counted.kill_at(kind, number, fate)
@@ -140,9 +140,11 @@ class Counted:
         spring = later.start if after_s else lambda: kill(victim.pid)
         set_trap(clinic.sandbox, clinic.trap, kind, number, fate, spring)
         ended = finish(victim)
+        later.cancel()
         clinic.sandbox.set_faults(None)
         assert clinic.trap.is_sprung, f"{kind} number {number} never came: {ended.err}"
-        assert ended.code == KILLED
+        # So long after, it may have come to its end; with jobs still open, or failed.
+        assert ended.code == KILLED or (after_s and ended.code in {0, 1})
         doubtful = (scribe_jobs.c.provider == "intron", scribe_jobs.c.state.in_(["submitting", "unknown"]))
         found = {row["job_key"] for row in clinic.rows(scribe_jobs, *doubtful)}
         # Where answers are cut off it may have begun others before it died.

@@ -231,7 +231,14 @@ class Ledger:
             sa.or_(never_sent, scribe_jobs.c.state.in_(SETTLED)),
             sa.or_(scribe_jobs.c.request_hash != row["request_hash"], marker),
         )
-        update = sa.update(scribe_jobs).where(*self.mine(), scribe_jobs.c.job_key == key, replaceable).values(**row)
+        # Of the very request that is wanted again, the provider may have told its id late: it is not forgotten.
+        same = scribe_jobs.c.request_hash == row["request_hash"]
+        known = sa.case((same, scribe_jobs.c.vendor_job_id), else_=row["vendor_job_id"])
+        update = (
+            sa.update(scribe_jobs)
+            .where(*self.mine(), scribe_jobs.c.job_key == key, replaceable)
+            .values(**{**row, "vendor_job_id": known})
+        )
         return connection.execute(update).rowcount
 
     def drop(self, connection: sa.Connection, key: str) -> None:

@@ -122,6 +122,7 @@ def test_no_bytes_can_break_the_reader(raw: bytes) -> None:
         ("Fri, 31 Dec 9999 23:59:59 -2300", None),
         ("Mon, 99 Mar 2026 09:01:00 GMT", None),
         ("Mon, 02 Mar 99999999999 09:01:00 GMT", None),
+        ("30\x1f", 30.0),
     ],
 )
 def test_retry_after_in_both_forms_and_none(value: str | None, expected: float | None) -> None:

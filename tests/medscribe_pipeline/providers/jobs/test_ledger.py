@@ -139,6 +139,23 @@ def test_of_two_workers_one_claims(shop: Shop) -> None:
     assert [claim is not None for claim in claims] == [True, False]
 
 
+def test_what_was_refused_and_is_wanted_after_all_keeps_the_id_that_came_late(shop: Shop) -> None:
+    ledger = shop.ledger
+    with shop.warehouse.begin() as connection:
+        ledger.want(connection, [spec_of("k")], "h", now=NOW, run_id=None, refused="no")
+        ref = Ref("k/listen", ledger.client_request_id("k/listen", "h"))
+        ledger.accept(connection, ref, "v-late", next_poll_at=NOW)
+
+        ledger.want(connection, [spec_of("k")], "h", now=NOW, run_id=None)
+        same = ledger.get(connection, "k/listen")
+        ledger.want(connection, [spec_of("k")], "other", now=NOW, run_id=None)
+        other = ledger.get(connection, "k/listen")
+
+    assert same is not None
+    assert other is not None
+    assert (same.state, same.job.vendor_job_id, other.job.vendor_job_id) == (State.WANTED, "v-late", None)
+
+
 def test_an_answer_to_a_request_that_was_replaced_moves_nothing(shop: Shop) -> None:
     ledger = shop.ledger
     with shop.warehouse.begin() as connection:
