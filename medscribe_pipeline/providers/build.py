@@ -161,14 +161,14 @@ def count_due(connection: sa.Connection, account: str, day: date, fingerprint: s
 
 def _due(warehouse: Warehouse, day: date, fingerprint: str) -> list[tuple[str, str, str]]:
     with warehouse.read() as connection:
-        return list(connection.execute(_due_query(warehouse.account, day, fingerprint)))
+        found = connection.execute(_due_query(warehouse.account, day, fingerprint)).all()
+    return sorted((provider, stream, source_id) for provider, stream, source_id in found)
 
 
 def _due_query(account: str, day: date, fingerprint: str) -> sa.Select[str, str, str]:
-    return (
-        sa.select(source_records.c.provider, source_records.c.stream, source_records.c.source_id)
-        .where(source_records.c.account == account, source_records.c.visit_day == day, is_due(fingerprint))
-        .order_by(source_records.c.provider, source_records.c.stream, source_records.c.source_id)
+    # In no order: for that of the keys SQLite would go through all records of the account, and not those of the day.
+    return sa.select(source_records.c.provider, source_records.c.stream, source_records.c.source_id).where(
+        source_records.c.account == account, source_records.c.visit_day == day, is_due(fingerprint)
     )
 
 
