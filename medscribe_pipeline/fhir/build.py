@@ -16,6 +16,7 @@ from medscribe_pipeline.fhir.renderings import missing_forms
 from medscribe_pipeline.fhir.shapes import check
 from medscribe_pipeline.notes import NoteState
 from medscribe_pipeline.processes import Batch, batches_of, differs, share
+from medscribe_pipeline.warehouse.among import among
 from medscribe_pipeline.warehouse.notes import MappedNote, read_notes
 from medscribe_pipeline.warehouse.quarantine import (
     concerns_us,
@@ -25,6 +26,7 @@ from medscribe_pipeline.warehouse.quarantine import (
 )
 from medscribe_pipeline.warehouse.store import in_chunks
 from medscribe_pipeline.warehouse.tables import fhir_documents, notes, quarantine
+from medscribe_pipeline.warehouse.writing import insert, native_name
 from medscribe_pipeline.watching import bound, telemetry, working
 
 if TYPE_CHECKING:
@@ -248,7 +250,10 @@ def _unchanged(connection: sa.Connection, built: Sequence[_Built]) -> list[_Buil
     """Those whose note is as it was read, and was not forgotten; it stays so until the transaction ends."""
     query = (
         sa.select(notes.c.note_id, notes.c.version, notes.c.source_seq, notes.c.visit_day)
-        .where(notes.c.note_id.in_([str(each.item.note.note_id) for each in built]), notes.c.forgotten_at.is_(None))
+        .where(
+            among(connection, notes.c.note_id, [str(each.item.note.note_id) for each in built]),
+            notes.c.forgotten_at.is_(None),
+        )
         .order_by(notes.c.note_id)
         .with_for_update()
     )
@@ -286,13 +291,33 @@ def _write(
         for each in healthy
         for kind, resource in each.resources.items()
     ]
-    warehouse.upsert(connection, fhir_documents, rows, not_older_by="source_seq")
-    report.removed += _remove_leftovers(connection, [row["note_id"] for row in rows])
+    built_before = _built_before(connection, [str(each.item.note.note_id) for each in healthy])
+    insert(connection, fhir_documents, [row for row in rows if row["note_id"] not in built_before])
+    again = [row for row in rows if row["note_id"] in built_before]
+    warehouse.upsert(connection, fhir_documents, again, not_older_by="source_seq")
+    report.removed += _remove_leftovers(connection, sorted(built_before))
     report.newly_quarantined += write_quarantine(warehouse, connection, problems).fresh
     resolve_quarantine(connection, [_quarantine_id(warehouse, each.item.note) for each in healthy], now)
     report.built += len(healthy)
     for each in healthy:
         report.left_out.update(each.left_out)
+
+
+def _built_before(connection: sa.Connection, note_ids: Sequence[str]) -> set[str]:
+    """Those of these notes that may have documents. Nobody writes any for the others while this transaction lasts.
+
+    The notes are locked by now, if the database has locks; with those we know it has.
+    """
+    if native_name(connection) is None:
+        return set(note_ids)
+    found: set[str] = set()
+    for chunk in in_chunks(note_ids):
+        found.update(
+            connection.scalars(
+                sa.select(fhir_documents.c.note_id).where(among(connection, fhir_documents.c.note_id, chunk)).distinct()
+            )
+        )
+    return found
 
 
 def _remove_leftovers(connection: sa.Connection, note_ids: Sequence[str]) -> int:
@@ -314,9 +339,9 @@ def _remove_leftovers(connection: sa.Connection, note_ids: Sequence[str]) -> int
         .exists()
     )
     removed = 0
-    for chunk in in_chunks(sorted(set(note_ids))):
-        found = connection.execute(sa.delete(fhir_documents).where(fhir_documents.c.note_id.in_(chunk), ~of_one_build))
-        removed += found.rowcount
+    for chunk in in_chunks(note_ids):
+        leftovers = sa.delete(fhir_documents).where(among(connection, fhir_documents.c.note_id, chunk), ~of_one_build)
+        removed += connection.execute(leftovers).rowcount
     return removed
 
 
