@@ -17,6 +17,8 @@ from sqlalchemy.dialects import postgresql
 from medscribe_pipeline.notes import canonical_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy.engine import Dialect
 
 __all__ = [
@@ -70,17 +72,24 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
         # Not strftime: it writes the year 999 with three digits.
         return value.isoformat(timespec="microseconds") if dialect.name == "sqlite" else value
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        """Always an aware UTC datetime on the way out."""
-        if value is None:
-            return None
-        if dialect.name == "sqlite":
-            moment = datetime.fromisoformat(value)
-            # SQLite's own CURRENT_TIMESTAMP, the default of rows people insert, is UTC and does not say so.
-            return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-        result: datetime = value
-        # A database whose times have no zone was given UTC.
-        return result.astimezone(UTC) if result.tzinfo is not None else result.replace(tzinfo=UTC)
+    def result_processor(self, dialect: Dialect, _coltype: object) -> Callable[[Any], datetime | None]:
+        """Always an aware UTC datetime on the way out. One call a value, where a decorator's usual hook takes two."""
+        return _of_text if dialect.name == "sqlite" else _in_utc
+
+
+def _of_text(value: str | None) -> datetime | None:
+    if value is None:
+        return None
+    moment = datetime.fromisoformat(value)
+    # SQLite's own CURRENT_TIMESTAMP, the default of rows people insert, is UTC and does not say so.
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def _in_utc(value: datetime | None) -> datetime | None:
+    if value is None:
+        return None
+    # A database whose times have no zone was given UTC.
+    return value.astimezone(UTC) if value.tzinfo is not None else value.replace(tzinfo=UTC)
 
 
 class Json(sa.types.TypeDecorator[Any]):
@@ -106,11 +115,13 @@ class Json(sa.types.TypeDecorator[Any]):
             return value
         return (value if isinstance(value, bytes) else canonical_json(value)).decode()
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
-        """What the driver gives to Python value."""
-        if value is None or dialect.name == "postgresql":
-            return value
-        return orjson.loads(value)
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:
+        """What the driver gives to Python value, where the driver does not do so itself; one call a value, too."""
+        return super().result_processor(dialect, coltype) if dialect.name == "postgresql" else _of_json
+
+
+def _of_json(value: str | None) -> Any:
+    return None if value is None else orjson.loads(value)
 
 
 metadata = sa.MetaData(
