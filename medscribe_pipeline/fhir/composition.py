@@ -6,49 +6,44 @@ from typing import TYPE_CHECKING, Any
 
 from medscribe_pipeline.fhir.elements import (
     ai_label,
-    instant,
-    language_tag,
     logical,
-    note_date,
-    note_identifier,
     present,
-    status,
     subject,
 )
-from medscribe_pipeline.fhir.narrative import is_blank, to_xhtml
-from medscribe_pipeline.fhir.people import attester, author, custodian
-from medscribe_pipeline.fhir.text import document_title, has_text
+from medscribe_pipeline.fhir.people import custodian
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from medscribe_pipeline.fhir.facts import Facts
     from medscribe_pipeline.fhir.options import BuildOptions
-    from medscribe_pipeline.notes import NoteSection, ScribeNote
+    from medscribe_pipeline.fhir.text import Shown
+    from medscribe_pipeline.notes import ScribeNote
 
 __all__ = ["clinical_note", "composition"]
 
 
-def composition(note: ScribeNote, options: BuildOptions) -> dict[str, Any]:
-    """The Composition of a note."""
+def composition(note: ScribeNote, options: BuildOptions, facts: Facts) -> dict[str, Any]:
+    """The Composition of a note of which these are the facts."""
     return present(
         {
             "resourceType": "Composition",
             "meta": {"security": [ai_label()]},
-            "language": language_tag(note),
-            "identifier": note_identifier(options.base_uri, note.provider, note.account, note.note_id),
-            "status": status(note),
+            "language": facts.language,
+            "identifier": dict(facts.identifier),
+            "status": facts.status,
             "type": options.mapping.document_type(
                 note.template, note.kind, note.provider, options.profile, note.specialty
             ),
             "category": [clinical_note()],
             "subject": subject(note),
             "encounter": logical("Encounter", note.visit.encounter),
-            "date": instant(note_date(note)),
-            "author": [author(note, options.base_uri)],
-            "title": document_title(note, options.mapping),
-            "attester": attester(note),
+            "date": facts.date,
+            "author": [dict(facts.author)],
+            "title": facts.title,
+            "attester": [{**each, "party": dict(each["party"])} for each in facts.attester],
             "custodian": custodian(options),
-            "section": _sections(note.sections, note.language, options),
+            "section": _sections(facts.sections, options),
         }
     )
 
@@ -59,25 +54,20 @@ def clinical_note() -> dict[str, Any]:
     return {"coding": [{"system": system, "code": "clinical-note"}]}
 
 
-def _sections(sections: Sequence[NoteSection], language: str | None, options: BuildOptions) -> list[dict[str, Any]]:
-    return [_section(section, language, options) for section in sections if has_text(section)]
+def _sections(sections: Sequence[Shown], options: BuildOptions) -> list[dict[str, Any]]:
+    return [_section(section, options) for section in sections]
 
 
-def _section(section: NoteSection, language: str | None, options: BuildOptions) -> dict[str, Any]:
-    concept = options.mapping.section_coding(section.key, section.title, language, options.base_uri)
-    return present(
-        {
-            # The heading a reader sees.
-            "title": concept.get("text"),
-            "code": concept,
-            "text": _narrative(section),
-            "section": _sections(section.sections, language, options),
-        }
-    )
-
-
-def _narrative(section: NoteSection) -> dict[str, str] | None:
-    if is_blank(section.text, section.format):
-        return None
-    # `additional`: the words are in no structured entry, so they are not `generated` from one.
-    return {"status": "additional", "div": to_xhtml(section.text, section.format)}
+def _section(section: Shown, options: BuildOptions) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    if section.heading:
+        # The heading a reader sees.
+        made["title"] = section.heading
+    if concept := options.mapping.section_concept(section.key, section.heading, options.base_uri):
+        made["code"] = concept
+    if section.div:
+        # `additional`: the words are in no structured entry, so they are not `generated` from one.
+        made["text"] = {"status": "additional", "div": section.div}
+    if section.sections:
+        made["section"] = _sections(section.sections, options)
+    return made

@@ -18,18 +18,17 @@ from medscribe_pipeline.fhir.elements import (
     language_tag,
     logical,
     note_date,
-    note_identifier,
     present,
-    status,
     subject,
     version_identifier,
 )
-from medscribe_pipeline.fhir.people import author, custodian
+from medscribe_pipeline.fhir.facts import facts_of
+from medscribe_pipeline.fhir.people import custodian
 from medscribe_pipeline.fhir.renderings import renderings
-from medscribe_pipeline.fhir.text import document_title
 from medscribe_pipeline.notes import NoteState
 
 if TYPE_CHECKING:
+    from medscribe_pipeline.fhir.facts import Facts
     from medscribe_pipeline.fhir.options import BuildOptions
     from medscribe_pipeline.notes import ScribeNote
 
@@ -45,40 +44,47 @@ _FORMAT = {
 }
 
 
-def document_reference(note: ScribeNote, options: BuildOptions) -> dict[str, Any]:
-    """The DocumentReference of a note."""
+def document_reference(note: ScribeNote, options: BuildOptions, facts: Facts | None = None) -> dict[str, Any]:
+    """The DocumentReference of a note.
+
+    Args:
+        note: The note.
+        options: How it is built.
+        facts: Its facts, where they are known already.
+    """
+    if facts is None:
+        facts = facts_of(note, options)
     retracted = note.state is NoteState.RETRACTED
     us_core = options.profile == "us"
     return present(
         {
             "resourceType": "DocumentReference",
             "meta": present({"profile": [US_CORE] if us_core else None, "security": [ai_label()]}),
-            "language": language_tag(note),
-            "masterIdentifier": {"system": VERSION_SYSTEM, "value": version_identifier(note.note_id, note.version)},
-            "identifier": [note_identifier(options.base_uri, note.provider, note.account, note.note_id)],
+            "language": facts.language,
+            "masterIdentifier": {"system": VERSION_SYSTEM, "value": facts.version.urn},
+            "identifier": [dict(facts.identifier)],
             "status": "entered-in-error" if retracted else "current",
-            "docStatus": status(note),
+            "docStatus": facts.status,
             "type": options.mapping.document_type(
                 note.template, note.kind, note.provider, options.profile, note.specialty
             ),
             "category": [clinical_note()],
             "subject": subject(note, required=us_core),
-            "date": instant(note_date(note)),
-            "author": [author(note, options.base_uri)],
+            "date": facts.date,
+            "author": [dict(facts.author)],
             "custodian": custodian(options),
-            "relatesTo": _relates_to(note),
+            "relatesTo": _relates_to(note, facts.status),
             "content": [
-                content(attachment(note, document_title(note, options.mapping), *form))
-                for form in renderings(note, options)
+                content(attachment(note, facts.title, *form)) for form in renderings(note, options, facts.sections)
             ],
             "context": context(note, options),
         }
     )
 
 
-def _relates_to(note: ScribeNote) -> list[dict[str, Any]]:
+def _relates_to(note: ScribeNote, status: str) -> list[dict[str, Any]]:
     """The version an amended text took the place of."""
-    if note.amends is None or status(note) != "amended":
+    if note.amends is None or status != "amended":
         return []
     replaced = {"system": VERSION_SYSTEM, "value": version_identifier(note.note_id, note.amends)}
     return [{"code": "replaces", "target": {"type": "DocumentReference", "identifier": replaced}}]

@@ -16,9 +16,10 @@ from medscribe_pipeline.errors import MedscribeError
 from medscribe_pipeline.fhir.composition import composition
 from medscribe_pipeline.fhir.document_reference import document_reference
 from medscribe_pipeline.fhir.elements import status
+from medscribe_pipeline.fhir.facts import facts_of
 from medscribe_pipeline.fhir.provenance import provenance
 from medscribe_pipeline.fhir.release5 import to_r5
-from medscribe_pipeline.fhir.text import has_text
+from medscribe_pipeline.fhir.text import shown_sections
 from medscribe_pipeline.fhir.transcript import transcript
 from medscribe_pipeline.notes import NoteState
 
@@ -64,12 +65,14 @@ def build_documents(note: ScribeNote, options: BuildOptions) -> FhirDocuments:
         ConfigError: There is no such profile.
     """
     status(note)
-    if note.state is not NoteState.RETRACTED and not any(has_text(section) for section in note.sections):
+    sections = shown_sections(note.sections, note.language, options.mapping)
+    if note.state is not NoteState.RETRACTED and not sections:
         raise MedscribeError("The note has no text in any section.", code="empty_note")
+    facts = facts_of(note, options, sections)
     built = FhirDocuments(
-        composition=composition(note, options),
-        document_reference=document_reference(note, options),
-        provenance=provenance(note, options),
+        composition=composition(note, options, facts),
+        document_reference=document_reference(note, options, facts),
+        provenance=provenance(note, options, facts),
         transcript=transcript(note, options),
     )
     return built if options.release == "R4" else _in_r5(built)

@@ -37,6 +37,7 @@ __all__ = [
     "present",
     "status",
     "subject",
+    "version_id",
     "version_identifier",
 ]
 
@@ -69,12 +70,12 @@ def version_identifier(note_id: uuid.UUID, version: str) -> str:
     >>> version_identifier(uuid.UUID("1ee29d60-7023-5d7f-9569-9f5401b52b10"), "a1")
     'urn:uuid:b9d1b2f8-7303-5b80-a887-65bb27f36b59'
     """
-    return _version(note_id, version)
+    return version_id(note_id, version).urn
 
 
-@lru_cache(maxsize=64)  # Every document of a note names its version.
-def _version(note_id: uuid.UUID, version: str) -> str:
-    return uuid.uuid5(note_id, version).urn
+def version_id(note_id: uuid.UUID, version: str) -> uuid.UUID:
+    """The UUID in `version_identifier`."""
+    return uuid.uuid5(note_id, version)
 
 
 @lru_cache(maxsize=64)  # There are as many as accounts, and all documents name them.
@@ -165,7 +166,8 @@ def instant(at: datetime | None) -> str | None:
         return None
     if at.tzinfo is None:
         raise ValueError("naive datetime in a note")
-    return at.astimezone(UTC).isoformat(timespec="seconds").removesuffix("+00:00") + "Z"
+    moment = at if at.tzinfo is UTC else at.astimezone(UTC)
+    return moment.isoformat(timespec="seconds").removesuffix("+00:00") + "Z"
 
 
 def present(element: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from medscribe_pipeline.fhir.markdown import Rendered
     from medscribe_pipeline.notes import TextFormat
 
-__all__ = ["XHTML", "clean_text", "is_blank", "plain_text", "to_xhtml"]
+__all__ = ["XHTML", "both_forms", "clean_text", "is_blank", "plain_text", "to_xhtml"]
 
 XHTML = "http://www.w3.org/1999/xhtml"
 """Namespace of every narrative."""
@@ -109,6 +109,23 @@ def to_xhtml(text: str, text_format: TextFormat = "text") -> str:
     text = clean_text(text)
     inner = clean_text(_render(text).xhtml) if _is_markdown(text, text_format) else _of_plain(text)
     return f'<div xmlns="{XHTML}">{inner}</div>'
+
+
+def both_forms(text: str, text_format: TextFormat = "text") -> tuple[str, str]:
+    r"""What `plain_text` and `to_xhtml` make of a text, read once; both are empty for one that `is_blank`.
+
+    >>> both_forms("Hb <10\n")
+    ('Hb <10', '<div xmlns="http://www.w3.org/1999/xhtml"><p>Hb &lt;10</p></div>')
+    >>> both_forms(" \t")
+    ('', '')
+    """
+    text = clean_text(text)
+    rendered = _render(text) if _is_markdown(text, text_format) else None
+    plain = (text if rendered is None else clean_text(rendered.plain)).strip("\n").rstrip()
+    if not plain:
+        return "", ""
+    inner = _of_plain(text) if rendered is None else clean_text(rendered.xhtml)
+    return plain, f'<div xmlns="{XHTML}">{inner}</div>'
 
 
 def _is_markdown(text: str, text_format: TextFormat) -> bool:

@@ -21,50 +21,52 @@ from medscribe_pipeline.fhir.elements import (
     identifier,
     instant,
     note_date,
-    note_identifier,
     own_system,
     present,
-    version_identifier,
+    version_id,
 )
+from medscribe_pipeline.fhir.facts import facts_of
 from medscribe_pipeline.fhir.narrative import is_blank
-from medscribe_pipeline.fhir.people import attester, custodian, scribe_device
+from medscribe_pipeline.fhir.people import custodian, scribe_device
 from medscribe_pipeline.fhir.transcript import transcript_identifier
 from medscribe_pipeline.notes import Identifier, NoteState
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from medscribe_pipeline.fhir.facts import Facts
     from medscribe_pipeline.fhir.options import BuildOptions
     from medscribe_pipeline.notes import ScribeNote
 
 __all__ = ["provenance", "recorded_at"]
 
 
-def provenance(note: ScribeNote, options: BuildOptions) -> dict[str, Any]:
+def provenance(note: ScribeNote, options: BuildOptions, facts: Facts | None = None) -> dict[str, Any]:
     """The Provenance of this version of a note.
 
     Its targets are the DocumentReference of this very version and the Composition, which has one identifier through
     all versions. Its entities are named by opaque ids only: no text, no audio, no address of either.
 
+    Args:
+        note: The note.
+        options: How it is built.
+        facts: Its facts, where they are known already.
+
     Raises:
         MedscribeError: Code `no_date`: neither the note nor its visit has a time.
     """
+    if facts is None:
+        facts = facts_of(note, options)
     return present(
         {
             "resourceType": "Provenance",
-            "id": str(uuid.uuid5(uuid.UUID(version_identifier(note.note_id, note.version)), "Provenance")),
-            "target": [
-                _document(note, note.version),
-                {
-                    "type": "Composition",
-                    "identifier": note_identifier(options.base_uri, note.provider, note.account, note.note_id),
-                },
-            ],
-            "occurredDateTime": instant(note_date(note)),
+            "id": str(uuid.uuid5(facts.version, "Provenance")),
+            "target": [_document(facts.version), {"type": "Composition", "identifier": dict(facts.identifier)}],
+            "occurredDateTime": facts.date,
             "recorded": instant(recorded_at(note)),
             "reason": [{"coding": [ai_label()]}],
             "activity": _concept("http://terminology.hl7.org/CodeSystem/v3-DataOperation", _activity(note)),
-            "agent": _agents(note, options),
+            "agent": _agents(note, options, facts),
             "entity": _entities(note, options),
         }
     )
@@ -86,20 +88,22 @@ def _activity(note: ScribeNote) -> str:
     return "CREATE" if note.amends is None else "UPDATE"
 
 
-def _agents(note: ScribeNote, options: BuildOptions) -> list[dict[str, Any]]:
+def _agents(note: ScribeNote, options: BuildOptions, facts: Facts) -> list[dict[str, Any]]:
     listed = [
         {**_agent("author", scribe_device(note.provider, options.base_uri)), "role": [artificial_intelligence()]},
-        *(_agent("verifier", signature["party"]) for signature in attester(note)),
+        *(_agent("verifier", dict(signature["party"])) for signature in facts.attester),
         _agent("assembler", assembler_device(options)),
     ]
-    keeper = custodian(options)
-    # Nobody acts on behalf of themselves (prov-1), whatever identifiers a clinician and the custodian were given.
-    return [present({**agent, "onBehalfOf": None if _is_same(agent["who"], keeper) else keeper}) for agent in listed]
+    if keeper := custodian(options):
+        for agent in listed:
+            # Nobody acts on behalf of themselves (prov-1), whatever identifiers a clinician and the custodian have.
+            if not _is_same(agent["who"], keeper):
+                agent["onBehalfOf"] = dict(keeper)
+    return listed
 
 
-def _is_same(one: dict[str, Any], other: dict[str, Any] | None) -> bool:
-    named = [name for name in ("reference", "identifier") if name in one]
-    return other is not None and any(one[name] == other.get(name) for name in named)
+def _is_same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return any(name in one and one[name] == other.get(name) for name in ("reference", "identifier"))
 
 
 def _agent(kind: str, who: dict[str, Any]) -> dict[str, Any]:
@@ -119,16 +123,13 @@ def _entities(note: ScribeNote, options: BuildOptions) -> list[dict[str, Any]]:
         spoken = transcript_identifier(options.base_uri, note.provider, note.account, note.note_id)
         listed.append(("source", {"type": "DocumentReference", "identifier": spoken, "display": "Transcript"}))
     if note.amends is not None:
-        listed.append(("revision", _document(note, note.amends)))
+        listed.append(("revision", _document(version_id(note.note_id, note.amends))))
     return [{"role": role, "what": what} for role, what in listed]
 
 
-def _document(note: ScribeNote, version: str) -> dict[str, Any]:
+def _document(version: uuid.UUID) -> dict[str, Any]:
     """The DocumentReference of one version of the note, as a reference."""
-    return {
-        "type": "DocumentReference",
-        "identifier": {"system": VERSION_SYSTEM, "value": version_identifier(note.note_id, version)},
-    }
+    return {"type": "DocumentReference", "identifier": {"system": VERSION_SYSTEM, "value": version.urn}}
 
 
 def _concept(system: str, code: str) -> dict[str, Any]:

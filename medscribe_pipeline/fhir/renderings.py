@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from medscribe_pipeline.errors import ConfigError
 from medscribe_pipeline.fhir.elements import identifier, language_tag
-from medscribe_pipeline.fhir.narrative import XHTML, clean_text, is_blank, plain_text, to_xhtml
-from medscribe_pipeline.fhir.text import document_title, has_text, origin_line, text_rendering
+from medscribe_pipeline.fhir.narrative import XHTML, clean_text
+from medscribe_pipeline.fhir.text import document_title, origin_line, shown_sections, text_rendering
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from medscribe_pipeline.fhir.options import BuildOptions, Rendering
     from medscribe_pipeline.fhir.sections import Mapping
-    from medscribe_pipeline.notes import NoteSection, ScribeNote
+    from medscribe_pipeline.fhir.text import Shown
+    from medscribe_pipeline.notes import ScribeNote
 
 __all__ = ["CONTENT_TYPES", "missing_forms", "rendering", "renderings", "require", "xhtml_rendering"]
 
@@ -41,13 +42,22 @@ _DEEPEST_HEADING = 6
 _PDF_MODULES = ("pydyf", "uharfbuzz", "manimgx_fonts", "fontpkg_inter")
 
 
-def renderings(note: ScribeNote, options: BuildOptions) -> list[tuple[str, bytes]]:
+def renderings(
+    note: ScribeNote, options: BuildOptions, sections: Sequence[Shown] | None = None
+) -> list[tuple[str, bytes]]:
     """The note in the forms of `options.renderings`, in that order: content type and bytes of each.
 
     A PDF that cannot be made is left out; where nothing else was asked for, text stands in.
+
+    Args:
+        note: The note.
+        options: Which forms, and how.
+        sections: Its `shown_sections`, where they are known already.
     """
-    made = [made for form in options.renderings if (made := rendering(note, options, form))]
-    return made or [(CONTENT_TYPES["text"], text_rendering(note, options.mapping).encode())]
+    if sections is None:
+        sections = shown_sections(note.sections, note.language, options.mapping)
+    made = [made for form in options.renderings if (made := rendering(note, options, form, sections))]
+    return made or [(CONTENT_TYPES["text"], text_rendering(note, options.mapping, sections).encode())]
 
 
 def missing_forms(document_reference: dict[str, Any], options: BuildOptions) -> tuple[Rendering, ...]:
@@ -56,8 +66,16 @@ def missing_forms(document_reference: dict[str, Any], options: BuildOptions) -> 
     return tuple(form for form in options.renderings if CONTENT_TYPES[form] not in held)
 
 
-def rendering(note: ScribeNote, options: BuildOptions, form: Rendering) -> tuple[str, bytes] | None:
+def rendering(
+    note: ScribeNote, options: BuildOptions, form: Rendering, sections: Sequence[Shown] | None = None
+) -> tuple[str, bytes] | None:
     """The note in one form: its content type and its bytes, the same for the same note and options.
+
+    Args:
+        note: The note.
+        options: How.
+        form: Which form.
+        sections: Its `shown_sections`, where they are known already.
 
     Returns:
         `None` for a PDF that cannot show every character, or would be too large.
@@ -65,11 +83,13 @@ def rendering(note: ScribeNote, options: BuildOptions, form: Rendering) -> tuple
     Raises:
         ConfigError: A PDF is asked for, and the extra `pdf` is not installed.
     """
+    if sections is None:
+        sections = shown_sections(note.sections, note.language, options.mapping)
     if form == "pdf":
-        data = _pdf_rendering(note, options)
+        data = _pdf_rendering(note, options, sections)
         return None if data is None else (CONTENT_TYPES[form], data)
     make = xhtml_rendering if form == "xhtml" else text_rendering
-    return CONTENT_TYPES[form], make(note, options.mapping).encode()
+    return CONTENT_TYPES[form], make(note, options.mapping, sections).encode()
 
 
 def require(renderings: Iterable[Rendering]) -> None:
@@ -85,14 +105,14 @@ def require(renderings: Iterable[Rendering]) -> None:
         )
 
 
-def xhtml_rendering(note: ScribeNote, mapping: Mapping) -> str:
+def xhtml_rendering(note: ScribeNote, mapping: Mapping, sections: Sequence[Shown]) -> str:
     """The whole note as an XHTML document: title, sections in order with their headings, and where it comes from.
 
     It links to nothing and has no script or style. There is no document type declaration: XHTML needs none, and
     readers hardened against XML entities refuse documents that have one.
     """
     title = html.escape(clean_text(document_title(note, mapping)), quote=False)
-    body = [f"<h1>{title}</h1>", *_xhtml_blocks(note, mapping)]
+    body = [f"<h1>{title}</h1>", *_xhtml_blocks(sections)]
     return "\n".join(
         [
             '<?xml version="1.0" encoding="UTF-8"?>',
@@ -108,17 +128,17 @@ def xhtml_rendering(note: ScribeNote, mapping: Mapping) -> str:
     )
 
 
-def _pdf_rendering(note: ScribeNote, options: BuildOptions) -> bytes | None:
+def _pdf_rendering(note: ScribeNote, options: BuildOptions, sections: Sequence[Shown]) -> bytes | None:
     require(("pdf",))
     from medscribe_pipeline.fhir import pdf  # noqa: PLC0415  # needs the extra
 
     mapping = options.mapping
     title = clean_text(document_title(note, mapping))
     blocks = [pdf.Block(title, pdf.TITLE)]
-    for depth, heading, section in _walk(note.sections, note.language, mapping):
-        if heading:
-            blocks.append(pdf.Block(clean_text(heading), pdf.heading(depth)))
-        blocks.append(pdf.Block(plain_text(section.text, section.format), pdf.BODY))
+    for depth, section in _walk(sections):
+        if section.heading:
+            blocks.append(pdf.Block(clean_text(section.heading), pdf.heading(depth)))
+        blocks.append(pdf.Block(section.plain, pdf.BODY))
     blocks.append(pdf.Block(clean_text(origin_line(note)), pdf.SMALL))
     patient = identifier(note.visit.patient)
     try:
@@ -147,19 +167,17 @@ def _language_attributes(note: ScribeNote) -> str:
     return f' lang="{tag}" xml:lang="{tag}"{direction}'
 
 
-def _xhtml_blocks(note: ScribeNote, mapping: Mapping) -> Iterator[str]:
-    for depth, heading, section in _walk(note.sections, note.language, mapping):
+def _xhtml_blocks(sections: Sequence[Shown]) -> Iterator[str]:
+    for depth, section in _walk(sections):
         level = min(depth + 2, _DEEPEST_HEADING)
-        if heading:
-            yield f"<h{level}>{html.escape(clean_text(heading), quote=False)}</h{level}>"
-        if not is_blank(section.text, section.format):
-            yield to_xhtml(section.text, section.format)
+        if section.heading:
+            yield f"<h{level}>{html.escape(clean_text(section.heading), quote=False)}</h{level}>"
+        if section.div:
+            yield section.div
 
 
-def _walk(
-    sections: Sequence[NoteSection], language: str | None, mapping: Mapping, depth: int = 0
-) -> Iterator[tuple[int, str | None, NoteSection]]:
-    """Depth, heading and section of each section with text, depth first."""
-    for section in filter(has_text, sections):
-        yield depth, mapping.section_heading(section.key, section.title, language), section
-        yield from _walk(section.sections, language, mapping, depth + 1)
+def _walk(sections: Sequence[Shown], depth: int = 0) -> Iterator[tuple[int, Shown]]:
+    """Each section with how deep it stands in others, depth first."""
+    for section in sections:
+        yield depth, section
+        yield from _walk(section.sections, depth + 1)

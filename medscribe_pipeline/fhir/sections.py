@@ -114,9 +114,13 @@ class Mapping:
         >>> default_mapping().section_coding("PLAN", "Suites", "fr", "https://example.org/fhir")["coding"][0]
         {'system': 'http://loinc.org', 'code': '18776-5'}
         """
+        return self.section_concept(key, self.section_heading(key, title, language), base_uri)
+
+    def section_concept(self, key: str | None, heading: str | None, base_uri: str) -> dict[str, Any]:
+        """The same where the heading is known already."""
         codings = [dict(coding) for coding in _codings(self, key, base_uri)]
         concept: dict[str, Any] = {"coding": codings} if codings else {}
-        if heading := self.section_heading(key, title, language):
+        if heading:
             concept["text"] = heading
         return concept
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from medscribe_pipeline.fhir.elements import PRODUCTS, status
 from medscribe_pipeline.fhir.mapping_rows import in_language
-from medscribe_pipeline.fhir.narrative import is_blank, plain_text
+from medscribe_pipeline.fhir.narrative import both_forms, is_blank
 from medscribe_pipeline.fhir.sections import one_line
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from medscribe_pipeline.fhir.sections import Mapping
     from medscribe_pipeline.notes import NoteSection, ScribeNote
 
-__all__ = ["WITHDRAWN", "document_title", "has_text", "origin_line", "text_rendering"]
+__all__ = ["WITHDRAWN", "Shown", "document_title", "has_text", "origin_line", "shown_sections", "text_rendering"]
 
 WITHDRAWN = {
     "en": "Withdrawn at its source: do not use.",
@@ -64,6 +64,36 @@ _REVIEWED = {
 }
 
 
+class Shown(NamedTuple):
+    """A section that has something to show, or one in it has: read once for every form it takes.
+
+    Attributes:
+        key: Its key, as its provider sent it.
+        heading: What a reader sees above it.
+        plain: Its text as plain text, empty where only sections in it have some.
+        div: Its text as a narrative, or empty as well.
+        sections: The sections in it, of those that have something to show.
+    """
+
+    key: str | None
+    heading: str | None
+    plain: str
+    div: str
+    sections: tuple[Shown, ...]
+
+
+def shown_sections(sections: Sequence[NoteSection], language: str | None, mapping: Mapping) -> tuple[Shown, ...]:
+    """The sections of a note that have something to show, in order; all others are left out."""
+    shown: list[Shown] = []
+    for section in sections:
+        below = shown_sections(section.sections, language, mapping) if section.sections else ()
+        plain, div = both_forms(section.text, section.format)
+        if plain or below:
+            heading = mapping.section_heading(section.key, section.title, language)
+            shown.append(Shown(section.key, heading, plain, div, below))
+    return tuple(shown)
+
+
 def document_title(note: ScribeNote, mapping: Mapping) -> str:
     """Title of the document: the provider's own, else ours for its type, in the language of the note."""
     return one_line(note.title) or mapping.document_title(
@@ -85,16 +115,22 @@ def origin_line(note: ScribeNote) -> str:
     return f"{drafted} {in_language(_REVIEWED[status(note)], note.language)}"
 
 
-def text_rendering(note: ScribeNote, mapping: Mapping) -> str:
-    """The whole note as plain text: title, sections in order with their headings, and where it comes from."""
-    blocks = [document_title(note, mapping), *_text_blocks(note.sections, note.language, mapping), origin_line(note)]
-    return "\n\n".join(blocks) + "\n"
+def text_rendering(note: ScribeNote, mapping: Mapping, sections: Sequence[Shown] | None = None) -> str:
+    """The whole note as plain text: title, sections in order with their headings, and where it comes from.
+
+    Args:
+        note: The note.
+        mapping: Titles and headings.
+        sections: Its `shown_sections`, where they are known already.
+    """
+    if sections is None:
+        sections = shown_sections(note.sections, note.language, mapping)
+    return "\n\n".join([document_title(note, mapping), *_text_blocks(sections), origin_line(note)]) + "\n"
 
 
-def _text_blocks(sections: Sequence[NoteSection], language: str | None, mapping: Mapping) -> Iterator[str]:
-    """Heading and text of each section with text, depth first."""
-    for section in filter(has_text, sections):
-        text = plain_text(section.text, section.format)
-        heading = mapping.section_heading(section.key, section.title, language)
-        yield "\n".join(part for part in (heading, text) if part)
-        yield from _text_blocks(section.sections, language, mapping)
+def _text_blocks(sections: Sequence[Shown]) -> Iterator[str]:
+    """Heading and text of each section, depth first."""
+    for _, heading, plain, _, below in sections:
+        yield f"{heading}\n{plain}" if heading and plain else heading or plain
+        if below:
+            yield from _text_blocks(below)
