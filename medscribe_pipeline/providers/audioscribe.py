@@ -131,6 +131,7 @@ def pull_sessions(
         threads=own.connections,
         window=window,
         clock=clock,
+        expected=landing.count(),
         stop_after_known_pages=0 if window.full else own.stop_after_known_pages,
         created_at=source.created_at,
         on_progress=on_progress,

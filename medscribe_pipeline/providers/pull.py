@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from hashlib import sha256
+from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
@@ -201,6 +202,7 @@ def pull_pages(
     threads: int,
     window: Window,
     clock: Clock,
+    expected: int = 0,
     stop_after_known_pages: int = 0,
     created_at: Callable[[Any], datetime | None] = lambda _: None,
     on_progress: Progress = lambda _: None,
@@ -217,6 +219,7 @@ def pull_pages(
         threads: Pages asked for at once.
         window: Records created outside it are left alone.
         clock: Gives the current time.
+        expected: How many records there were the last time: pages after as many are not asked for ahead. 0: not known.
         stop_after_known_pages: Stop early after this many pages without news; 0 never.
         created_at: Creation time of a list item, for `window`.
         on_progress: Called after each page.
@@ -230,7 +233,7 @@ def pull_pages(
     previous: str | None = None
     repeats = quiet = 0
     with workers(threads, "pull", give_up) as pool:
-        for number, page in _prefetched(fetch, pool, first_page, threads, max_pages):
+        for number, page in _prefetched(fetch, pool, first_page, threads, max_pages, expected):
             current = page
             items = _stored(current)
             digest = _digest(items)
@@ -281,22 +284,35 @@ def _digest(items: Sequence[Stored]) -> str:
 
 
 def _prefetched(
-    fetch: Callable[[int], Page | None], pool: ThreadPoolExecutor, first: int, width: int, max_pages: int
+    fetch: Callable[[int], Page | None], pool: ThreadPoolExecutor, first: int, width: int, max_pages: int, expected: int
 ) -> Iterator[tuple[int, Page | None]]:
-    """Pages in order, at most `width` of them asked for ahead; the window opens slowly, most lists are short."""
+    """Pages in order, at most `width` of them asked for ahead; the window opens slowly, most lists are short.
+
+    Pages past the end of the list are asked for in vain, so none is asked for ahead where the end is near: after the
+    page with which as many records as `expected` have come, or after one with fewer records than others had.
+    """
     waiting: deque[tuple[int, Future[Page | None]]] = deque()
     following = first
     ahead = 1
+    fullest = 0
+    end: float = inf
     try:
         while True:
-            while len(waiting) < ahead:
+            while not waiting or (len(waiting) < ahead and following <= end):
                 waiting.append((following, pool.submit(fetch, following)))
                 following += 1
             number, future = waiting.popleft()
             if number - first >= max_pages:
                 raise too_many_pages(max_pages)
-            yield number, future.result()
-            ahead = min(width, ahead + 1)
+            page = future.result()
+            yield number, page
+            size = len(page.items) if page else 0
+            if number == first and size and expected:
+                end = first + -(-expected // size)
+            elif number >= end and size >= fullest:
+                end = inf  # There is more than there was.
+            ahead = min(width, ahead + 1) if size >= fullest else 1
+            fullest = max(size, fullest)
     finally:
         for _, future in waiting:
             future.cancel()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from medscribe_pipeline.providers.catalogue import PROVIDERS
 from medscribe_pipeline.providers.pull import PullReport, Window
-from medscribe_pipeline.warehouse.cursors import mark_complete
+from medscribe_pipeline.warehouse.cursors import mark_complete, marked_enough
 from medscribe_pipeline.warehouse.days import DayRule
 from medscribe_pipeline.warehouse.landing import Landing
 from medscribe_pipeline.watching import telemetry, working
@@ -80,7 +80,8 @@ def sync_stream(
         stats = client.stats
         if _is_complete(settings, provider, window, pulled):
             until = started_at - timedelta(seconds=settings.lag_s)
-            mark_complete(warehouse, provider, stream, until=until, now=clock(), run_id=run_id)
+            if pulled.taken_on or not marked_enough(warehouse, provider, stream, until=until, zone=settings.zone):
+                mark_complete(warehouse, provider, stream, until=until, now=clock(), run_id=run_id)
         _tell(provider, stream, pulled, stats)
     return SyncReport(
         provider=provider,

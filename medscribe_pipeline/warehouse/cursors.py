@@ -8,6 +8,7 @@ whatever the source changed up to its watermark was seen, or there was nothing t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -17,12 +18,26 @@ from medscribe_pipeline.warehouse.tables import source_records, sync_cursor_hist
 
 if TYPE_CHECKING:
     from datetime import datetime
+    from zoneinfo import ZoneInfo
 
     from medscribe_pipeline.warehouse.store import Warehouse
 
-__all__ = ["BY_HAND", "MARK", "CursorRow", "is_mark", "known_since", "mark_complete", "move_cursor", "read_cursors"]
+__all__ = [
+    "BY_HAND",
+    "MARK",
+    "CursorRow",
+    "is_mark",
+    "known_since",
+    "mark_complete",
+    "marked_enough",
+    "move_cursor",
+    "read_cursors",
+]
 
 MARK = ".complete"
+MARK_AGAIN_AFTER = timedelta(hours=1)
+"""How far the time until which a stream is complete may stay behind while its readings find nothing new."""
+
 BY_HAND = "by hand"
 """What stands in place of a run where a person moved a cursor."""
 
@@ -70,6 +85,30 @@ def mark_complete(
     row |= {"signpost": None, "moved_at": now, "run_id": run_id}
     with warehouse.begin() as connection:
         warehouse.upsert(connection, sync_cursors, [row], not_older_by="watermark")
+
+
+def marked_enough(warehouse: Warehouse, provider: str, stream: str, *, until: datetime, zone: ZoneInfo) -> bool:
+    """Whether a reading that found nothing new need not be written down.
+
+    What is written already stays true: all that changed until then was seen. It is written anew when a day has ended
+    in between, so that each day is known to be complete as soon as it is, and else once in `MARK_AGAIN_AFTER`: most
+    syncs find nothing, and write nothing.
+
+    Args:
+        warehouse: The warehouse.
+        provider: Name of the provider.
+        stream: Name of the stream.
+        until: As for `mark_complete`.
+        zone: Where the days of the account begin and end.
+    """
+    key = {"account": warehouse.account, "provider": provider, "stream": f"{stream}{MARK}"}
+    query = sa.select(sync_cursors.c.watermark).where(*(sync_cursors.c[name] == value for name, value in key.items()))
+    with warehouse.read() as connection:
+        before: datetime | None = connection.scalar(query)
+    if before is None:
+        return False
+    same_day = before.astimezone(zone).date() >= until.astimezone(zone).date()
+    return same_day and until - before < MARK_AGAIN_AFTER
 
 
 def read_cursors(connection: sa.Connection, account: str) -> dict[tuple[str, str], CursorRow]:

@@ -167,6 +167,11 @@ class Landing:
             row = connection.execute(query).one_or_none()
         return Cursor(*row) if row else Cursor()
 
+    def count(self) -> int:
+        """How many records of the stream have landed."""
+        with self.warehouse.read() as connection:
+            return connection.scalar(sa.select(sa.func.count()).where(*self._record_key())) or 0
+
     def known(self, source_ids: Sequence[str]) -> dict[str, Known]:
         """For each id already here, what its list item was when it was last seen: landed or waiting in quarantine.
 

@@ -216,6 +216,44 @@ def test_one_thread_asks_for_one_page_at_a_time(warehouse: Warehouse, source: Sc
     assert source.requests == 3
 
 
+@pytest.mark.parametrize(("before", "now"), [(8, 8), (7, 7), (7, 8), (8, 9)])
+def test_no_page_past_the_known_end_is_asked_for_but_the_empty_one(
+    warehouse: Warehouse, source: Scripted, before: int, now: int
+) -> None:
+    fill(source, now)
+
+    report = pull(warehouse, source, expected=before)
+
+    assert (report.landed.new, report.complete) == (now, True)
+    assert source.requests == -(-now // 2) + 1
+
+
+@pytest.mark.parametrize("expected", [1, 6, 100])
+def test_what_was_expected_is_no_bound(warehouse: Warehouse, source: Scripted, expected: int) -> None:
+    fill(source, 15)
+
+    report = pull(warehouse, source, expected=expected)
+
+    assert (report.landed.new, report.pages, report.complete) == (15, 8, True)
+
+
+def test_nothing_is_asked_for_ahead_after_a_page_that_is_not_full(warehouse: Warehouse, source: Scripted) -> None:
+    fill(source, 12)
+    asked: list[int] = []
+    ahead: list[int] = []
+
+    def fetch(number: int) -> Page | None:
+        asked.append(number)
+        page = source.page(number)
+        return Page(page.items[:1], page.sent_at) if page and number == 1 else page
+
+    report = pull(warehouse, source, fetch, threads=2, on_progress=lambda told: ahead.append(len(asked) - told.pages))
+
+    # One that is short says nothing for sure: the list goes on.
+    assert (report.landed.new, report.complete) == (11, True)
+    assert ahead[2] == 0
+
+
 def test_the_early_stop_ends_after_pages_without_news(warehouse: Warehouse, source: Scripted) -> None:
     fill(source, 12)
     pull(warehouse, source)

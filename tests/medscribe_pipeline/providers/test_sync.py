@@ -129,9 +129,14 @@ def with_audioscribe(settings: Settings, **changes: Any) -> Settings:
 
 
 def sync(
-    warehouse: Warehouse, settings: Settings, provider: str, stream: str, window: Window | None = None
+    warehouse: Warehouse,
+    settings: Settings,
+    provider: str,
+    stream: str,
+    window: Window | None = None,
+    now: datetime = LATER,
 ) -> SyncReport:
-    return sync_stream(warehouse, settings, provider, stream, window or Window(), clock=lambda: LATER, run_id="run-9")
+    return sync_stream(warehouse, settings, provider, stream, window or Window(), clock=lambda: now, run_id="run-9")
 
 
 def landed(warehouse: Warehouse) -> list[str]:
@@ -174,7 +179,7 @@ def test_a_second_sync_asks_little_and_writes_nothing(warehouse: Warehouse, ours
     assert len(vendor.queries) == 2
 
 
-def test_a_second_sync_of_sessions_asks_once_for_each_page_and_writes_no_record(
+def test_a_second_sync_of_sessions_asks_once_for_each_page_and_writes_nothing(
     warehouse: Warehouse, ours: Settings, vendor: Vendor
 ) -> None:
     vendor.sessions = [session(id=number) for number in range(5)]
@@ -185,10 +190,9 @@ def test_a_second_sync_of_sessions_asks_once_for_each_page_and_writes_no_record(
         report = sync(warehouse, ours, "audioscribe", "sessions")
 
     asked = [int(query["page"]) for query in vendor.asked("/api/v1/audioscribe/sessions/")]
-    assert len(asked) == len(set(asked))
+    assert sorted(asked) == [0, 1, 2, 3], "three pages, and the empty one that says there is no more"
     assert report.pulled.landed.unchanged == 5
-    # That the stream was read to its end, once for the whole stream.
-    assert written == ["sync_cursors"]
+    assert written == []
 
 
 @pytest.mark.parametrize("hides_archived", [True, False])
@@ -409,6 +413,38 @@ def test_a_stream_read_to_its_end_is_complete_until_the_sync_began(
     sync(warehouse, ours, provider, stream)
 
     assert complete_until(warehouse, provider, stream) == LATER - timedelta(seconds=ours.lag_s)
+
+
+@pytest.mark.parametrize(
+    ("provider", "stream"), [("askara", "audios"), ("askara", "notes"), ("audioscribe", "sessions")]
+)
+def test_a_sync_that_finds_nothing_new_writes_nothing(
+    warehouse: Warehouse, ours: Settings, vendor: Vendor, provider: str, stream: str
+) -> None:
+    vendor.audios["a-1"], vendor.notes["n-1"] = audio(), note()
+    vendor.sessions = [session(id=number) for number in range(4)]
+    for before in ("audios", stream):
+        sync(warehouse, ours, "askara" if before == "audios" else provider, before)
+
+    with writes_of(warehouse) as written:
+        again = sync(warehouse, ours, provider, stream, now=LATER + timedelta(minutes=15))
+
+    assert (again.pulled.complete, again.pulled.taken_on) == (True, 0)
+    assert written == []
+
+
+@pytest.mark.parametrize(("news", "later"), [(True, 15), (False, 60)], ids=["news", "an-hour-later"])
+def test_the_time_until_which_a_stream_is_complete_moves_on(
+    warehouse: Warehouse, ours: Settings, vendor: Vendor, news: bool, later: int
+) -> None:
+    sync(warehouse, ours, "audioscribe", "sessions")
+    if news:
+        vendor.sessions = [session(id=1)]
+    then = LATER + timedelta(minutes=later)
+
+    sync(warehouse, ours, "audioscribe", "sessions", now=then)
+
+    assert complete_until(warehouse, "audioscribe", "sessions") == then - timedelta(seconds=ours.lag_s)
 
 
 @pytest.mark.parametrize("window", [Window(since=NOW), Window(until=NOW)], ids=["since", "until"])

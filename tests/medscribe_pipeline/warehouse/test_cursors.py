@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -12,6 +13,7 @@ from medscribe_pipeline.warehouse.cursors import (
     CursorRow,
     known_since,
     mark_complete,
+    marked_enough,
     move_cursor,
     read_cursors,
 )
@@ -20,8 +22,6 @@ from medscribe_pipeline.warehouse.tables import access_log, sync_cursor_history,
 from tests.databases import NOW, landing_for, record, rows_of
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from medscribe_pipeline.warehouse.store import Warehouse
 
 EARLIER = NOW - timedelta(days=2)
@@ -51,6 +51,34 @@ def test_an_older_reading_that_ends_later_takes_nothing_back(warehouse: Warehous
     mark_complete(warehouse, "askara", "audios", until=EARLIER, now=NOW, run_id=None)
 
     assert cursors(warehouse)["askara", "audios"].complete_until == NOW
+
+
+PARIS = ZoneInfo("Europe/Paris")
+
+
+@pytest.mark.parametrize(
+    ("marked", "until", "enough"),
+    [
+        (None, "2026-03-02T09:00", False),
+        ("2026-03-02T09:00", "2026-03-02T09:00", True),
+        ("2026-03-02T09:00", "2026-03-02T09:59", True),
+        ("2026-03-02T09:00", "2026-03-02T10:00", False),
+        ("2026-03-02T23:45", "2026-03-03T00:00", False),  # the day before has ended: now it is known to be whole
+        ("2026-03-03T00:00", "2026-03-03T00:15", True),
+        ("2026-03-03T00:00", "2026-03-02T23:45", True),
+    ],
+)
+def test_a_mark_is_renewed_each_hour_and_when_a_day_has_ended(
+    warehouse: Warehouse, marked: str | None, until: str, enough: bool
+) -> None:
+    def there(text: str) -> datetime:
+        return datetime.fromisoformat(text).replace(tzinfo=PARIS)
+
+    if marked:
+        mark_complete(warehouse, "askara", "audios", until=there(marked), now=NOW, run_id=None)
+    mark_complete(warehouse, "askara", "notes", until=there(until), now=NOW, run_id=None)
+
+    assert marked_enough(warehouse, "askara", "audios", until=there(until), zone=PARIS) is enough
 
 
 @pytest.mark.parametrize(
