@@ -29,9 +29,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from medscribe_pipeline.errors import MedscribeError, place_of
 from medscribe_pipeline.warehouse.store import Warehouse, in_chunks
 from medscribe_pipeline.watching import telemetry
+from medscribe_pipeline.watching.threads import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from concurrent.futures import Future
     from contextlib import AbstractContextManager
     from datetime import date, datetime
 
@@ -47,6 +49,9 @@ R = TypeVar("R")
 
 MOST_BY_DEFAULT = 4
 """Each helper holds some 90 MB, and a database has other things to do than to wait for us."""
+
+LANES = 2
+"""Threads of a process that works alone: one waits for the database while the other maps."""
 
 AHEAD = 2
 """Batches a helper has at once: the one it is at, and the next. This process gives out none while it is at one."""
@@ -136,14 +141,51 @@ def share(
     first = list(_enough(waiting, worth)) if allowed(settings) > 1 and _can_be_opened(warehouse, settings) else []
     waiting = chain(first, waiting)
     if not first or sum(len(batch.keys) for batch in first) < worth:
-        for batch in waiting:
-            done(batch, work(warehouse, settings, batch, clock()))
+        _alone(warehouse, settings, work, waiting, clock, done)
         return
     team: _Team[R] = _Team(settings, allowed(settings) - 1)
     try:
         team.work(warehouse, work, waiting, clock, done)
     finally:
         team.end()
+
+
+def _alone(
+    warehouse: Warehouse,
+    settings: Settings,
+    work: Callable[[Warehouse, Settings, Batch, datetime], R],
+    waiting: Iterator[Batch],
+    clock: Callable[[], datetime],
+    done: Callable[[Batch, R], None],
+) -> None:
+    """See `share`; by this process.
+
+    A server works while we wait for it: it stores one batch while the next is mapped, by two threads. SQLite works in
+    the thread that asks it, and gives up the interpreter's lock for every row: with another thread at work, each row
+    would wait for it.
+    """
+    if not _is_server(warehouse):
+        for batch in waiting:
+            done(batch, work(warehouse, settings, batch, clock()))
+        return
+    given: deque[tuple[Batch, Future[R]]] = deque()
+    with Pool(LANES) as pool:
+        try:
+            for batch in waiting:
+                given.append((batch, pool.submit(work, warehouse, settings, batch, clock())))
+                if len(given) > LANES:
+                    told, future = given.popleft()
+                    done(told, future.result())
+            while given:
+                told, future = given.popleft()
+                done(told, future.result())
+        finally:
+            # What has not begun yet never does when something went wrong.
+            pool.shutdown(cancel_futures=True)
+
+
+def _is_server(warehouse: Warehouse) -> bool:
+    return warehouse.engine.dialect.name == "postgresql"
 
 
 def _enough(waiting: Iterator[Batch], worth: int) -> Iterator[Batch]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from datetime import timedelta
 from itertools import count
@@ -26,6 +27,7 @@ from medscribe_pipeline.providers import build as notes_build
 from medscribe_pipeline.providers.build import build_notes_of
 from medscribe_pipeline.settings import AudioScribeSettings, EhrSettings
 from medscribe_pipeline.warehouse.landing import SourceRecord
+from medscribe_pipeline.watching.fields import bound, facts
 from tests.collector import hearing
 from tests.databases import NOW, TODAY, dump, empty, landing_for
 from tests.medscribe_pipeline import shared_work
@@ -44,6 +46,7 @@ TRIES, POLL_S = 400, 0.05
 ENOUGH = 3
 
 embedded = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+served = pytest.mark.parametrize("settings", ["postgresql"], indirect=True)
 
 
 def batches(number: int, run_id: str | None = None) -> Iterator[Batch]:
@@ -128,6 +131,51 @@ def test_without_helpers_each_batch_is_taken_when_the_last_is_done(warehouse: Wa
         *("taken 1", "worked 1 at 01"),
         *("taken 2", "worked 2 at 02"),
     ]
+
+
+@served
+def test_one_batch_is_worked_on_while_a_server_stores_another(warehouse: Warehouse, settings: Settings) -> None:
+    both = threading.Barrier(2, timeout=TRIES * POLL_S)
+
+    def work(_warehouse: Warehouse, _settings: Settings, batch: Batch, _now: datetime) -> Any:
+        if batch.keys[0] < processes.LANES:
+            both.wait()
+        # The first of them comes last.
+        time.sleep(0.1 if batch.keys[0] == 0 else 0)
+        return batch.keys, facts()["day"]
+
+    with bound(day=TODAY):
+        found = shared(warehouse, settings.model_copy(update={"processes": 1}), work)
+
+    assert [batch.keys for batch, _ in found] == [(number,) for number in range(12)]
+    assert [result for _, result in found] == [((number,), TODAY.isoformat()) for number in range(12)]
+
+
+@served
+def test_what_one_batch_raises_ends_the_others_before_they_begin(warehouse: Warehouse, settings: Settings) -> None:
+    begun: list[int] = []
+    told: list[Batch] = []
+
+    def work(_warehouse: Warehouse, _settings: Settings, batch: Batch, _now: datetime) -> int:
+        begun.append(batch.keys[0])
+        if batch.keys[0] == 1:
+            raise Rejected("It said no.", code="no", status=422)
+        return 0
+
+    alone = settings.model_copy(update={"processes": 1})
+    with pytest.raises(Rejected):
+        share(
+            warehouse,
+            alone,
+            work,
+            batches(40),
+            clock=lambda: NOW,
+            worth=ENOUGH,
+            done=lambda batch, _result: told.append(batch),
+        )
+
+    assert [batch.keys for batch in told] == [(0,)]
+    assert max(begun) <= 1 + processes.LANES
 
 
 @pytest.mark.parametrize("why", ["little", "one", "account", "memory"])

@@ -383,6 +383,17 @@ def test_a_new_file_that_another_process_writes_at_this_moment_is_waited_for(
         later.join(10)
 
 
+@pytest.mark.parametrize("settings", ["postgresql"], indirect=True)
+def test_postgresql_compresses_the_cheapest_way_it_was_built_with(warehouse: Warehouse) -> None:
+    ways = sa.text("SELECT setting, enumvals FROM pg_settings WHERE name = 'default_toast_compression'")
+
+    with warehouse.begin() as connection:
+        setting, known = connection.execute(ways).one()
+        connection.rollback()
+
+    assert setting == ("lz4" if "lz4" in known else "pglz")
+
+
 def test_chunks_are_whole_and_in_order() -> None:
     assert [list(chunk) for chunk in in_chunks(range(2500))] == [
         list(range(1000)),
