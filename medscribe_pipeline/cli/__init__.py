@@ -17,7 +17,6 @@ from medscribe_pipeline.errors import MedscribeError
 __all__ = ["main"]
 
 INTERRUPTED = 130
-WRONG_USAGE = 2
 # Loading Dagster and SQLAlchemy makes a million objects that stay. Looking through them for garbage every 700 new ones
 # is a fifth of the time a run with nothing to do takes.
 GARBAGE_AFTER = 50_000
@@ -29,6 +28,7 @@ def main() -> None:
     from typer.exceptions import TyperException
 
     from medscribe_pipeline.cli.app import app
+    from medscribe_pipeline.cli.help import WRONG_USAGE
 
     code: object = 0
     try:
@@ -37,8 +37,7 @@ def main() -> None:
         sys.stderr.write(f"medscribe: {error}\n")
         code = error.exit_code
     except TyperException as error:
-        told = error.format_message().rstrip(".")  # Nothing where the help was printed instead.
-        sys.stderr.write(f"medscribe: {told}. Try `medscribe --help`.\n" if told else "")
+        sys.stderr.write(f"medscribe: {error.format_message().rstrip('.')}. Try `medscribe --help`.\n")
         code = WRONG_USAGE
     except KeyboardInterrupt:
         code = INTERRUPTED

@@ -18,6 +18,7 @@ from medscribe_pipeline.cli.doctor import doctor
 from medscribe_pipeline.cli.ehr import ehr_app
 from medscribe_pipeline.cli.fhir import fhir_app
 from medscribe_pipeline.cli.forget import forget
+from medscribe_pipeline.cli.help import PlainGroup
 from medscribe_pipeline.cli.jobs import jobs_app
 from medscribe_pipeline.cli.links import links_app
 from medscribe_pipeline.cli.options import Json
@@ -31,23 +32,25 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="medscribe",
+    cls=PlainGroup,
     help="AI scribe notes into FHIR documents, a SQL warehouse and an EHR.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 visits_app = typer.Typer(
     help="The visits manifest: who, where and when, for recordings that do not say.", no_args_is_help=True
 )
-app.add_typer(visits_app, name="visits")
-app.add_typer(fhir_app, name="fhir")
-app.add_typer(ehr_app, name="ehr")
-app.add_typer(links_app, name="links")
-app.add_typer(deliveries_app, name="deliveries")
-app.add_typer(quarantine_app, name="quarantine")
-app.add_typer(audit_app, name="audit")
-app.add_typer(cursors_app, name="cursors")
-app.add_typer(jobs_app, name="jobs")
+app.add_typer(visits_app, name="visits", cls=PlainGroup)
+app.add_typer(fhir_app, name="fhir", cls=PlainGroup)
+app.add_typer(ehr_app, name="ehr", cls=PlainGroup)
+app.add_typer(links_app, name="links", cls=PlainGroup)
+app.add_typer(deliveries_app, name="deliveries", cls=PlainGroup)
+app.add_typer(quarantine_app, name="quarantine", cls=PlainGroup)
+app.add_typer(audit_app, name="audit", cls=PlainGroup)
+app.add_typer(cursors_app, name="cursors", cls=PlainGroup)
+app.add_typer(jobs_app, name="jobs", cls=PlainGroup)
 app.command()(deliver)
 app.command()(status)
 app.command()(day)
