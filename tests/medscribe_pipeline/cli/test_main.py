@@ -27,7 +27,7 @@ COMMANDS = [
     *(("deliveries", name) for name in ("list", "show", "retry", "release", "discard", "reconcile")),
     ("deliver",),
 ]
-HEAVY = ("dagster", "sqlalchemy", "alembic", "fhir", "httpx", "pydantic", "uvicorn", "rich")
+HEAVY = ("alembic", "dagster", "fhir", "httpx", "pydantic", "rich", "sqlalchemy", "starlette", "tenacity", "uvicorn")
 
 
 def test_the_version_is_the_packages(medscribe: Callable[..., Ran]) -> None:
