@@ -15,6 +15,7 @@ import httpx
 
 from medscribe_pipeline import __version__
 from medscribe_pipeline.errors import ConfigError, ProviderContractError
+from medscribe_pipeline.providers.straight import StraightLane, has_proxies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -41,6 +42,10 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _KEEPS_METHOD = frozenset({307, 308})
 _READING = frozenset({"GET", "HEAD"})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+Lane = httpx.Client | StraightLane
+"""One connection; a client of httpx where a proxy or a login in the URL is its business."""
 
 
 class BodyTooLargeError(Exception):
@@ -77,18 +82,19 @@ class Lanes:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.timeout_s = settings.timeout_s
-        self._all: list[httpx.Client] = []
+        self._all: list[Lane] = []
         # Last in, first out: under little load few connections stay open, and those stay warm.
-        self._free: queue.LifoQueue[httpx.Client] = queue.LifoQueue()
+        self._free: queue.LifoQueue[Lane] = queue.LifoQueue()
         host = ""
         if tls is None and ca_file is not None:
             tls = own_trust(name, ca_file)
         # These errors quote URLs and paths, so nothing is raised while one of them is being handled.
         with contextlib.suppress(httpx.InvalidURL, UnicodeError, ValueError, OSError):
-            host = httpx.URL(base_url).host
+            url = httpx.URL(base_url)
+            host = url.host
             # TLS verification is on, and no setting turns it off.
             trust = tls or _usual_trust(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"), settings.http2)
-            self._all.extend(_open_lane(host, settings, trust) for _ in range(settings.connections))
+            self._all.extend(_open_lane(url, settings, trust) for _ in range(settings.connections))
         if not host or not self._all:
             self.close()
             raise ConfigError(
@@ -100,7 +106,7 @@ class Lanes:
             self._free.put(lane)
 
     @contextlib.contextmanager
-    def borrow(self) -> Iterator[httpx.Client]:
+    def borrow(self) -> Iterator[Lane]:
         """A lane of one's own, for one exchange.
 
         Raises:
@@ -150,19 +156,24 @@ def own_trust(name: str, ca_file: Path, setting: str = "CA_FILE") -> ssl.SSLCont
     )
 
 
-def _open_lane(host: str, settings: HttpSettings, trust: ssl.SSLContext) -> httpx.Client:
+def _open_lane(url: httpx.URL, settings: HttpSettings, trust: ssl.SSLContext) -> Lane:
+    host = url.host
+    headers = {
+        "Accept": "application/json",
+        "Accept-Encoding": "gzip, deflate",
+        "User-Agent": f"medscribe-pipeline/{__version__}",
+    }
+    timeout = httpx.Timeout(settings.timeout_s)
+    # The environment's proxy is not asked for this machine's own servers, whatever NO_PROXY says.
+    if not url.userinfo and (is_loopback(host) or not has_proxies()):
+        return StraightLane(headers, timeout=timeout, http2=settings.http2, trust=trust)
     return httpx.Client(
-        headers={
-            "Accept": "application/json",
-            "Accept-Encoding": "gzip, deflate",
-            "User-Agent": f"medscribe-pipeline/{__version__}",
-        },
-        timeout=httpx.Timeout(settings.timeout_s),
+        headers=headers,
+        timeout=timeout,
         limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
         follow_redirects=False,
         http2=settings.http2,
         verify=trust,
-        # The environment's proxy is not asked for this machine's own servers, whatever NO_PROXY says.
         mounts={f"all://{f'[{host}]' if ':' in host else host}": None} if is_loopback(host) else {},
     )
 
