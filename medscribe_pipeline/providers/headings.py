@@ -26,7 +26,7 @@ import unicodedata
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from importlib import resources
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -35,7 +35,7 @@ from medscribe_pipeline.notes import NoteSection
 from medscribe_pipeline.providers.markdown_text import format_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from medscribe_pipeline.notes import TextFormat
 
@@ -65,6 +65,7 @@ _MAY_BEGIN = frozenset(MARKS + "(0123456789IVX")
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _HASHES = re.compile(r"(#{1,6})(?!#)(\s*)")
 _UNDERLINE = re.compile(r"={3,}|-{3,}")
+_LIGHTEST_HASHES = 6
 _EMPHASISED = re.compile(r"(\*{1,3}|_{1,3})(?=[^\s*_])(?P<inner>.*)\1\s*:?")
 _BULLET = re.compile(r"[*_]\s")
 _ENUMERATOR = re.compile(
@@ -245,10 +246,10 @@ def split_sections(text: str) -> tuple[NoteSection, ...]:
     """
     lines = _LINE_END.split(text) if "\r" in text else text.split("\n")
     headings = _shipped()
-    found = list(_find(lines, headings.in_soap, headings.lead_ins))
+    found = _find(lines, in_soap=True)
     with_letters = any(heading.folded in headings.only_in_soap for heading in found)
     if with_letters and not (_is_soap(found) and _SOAP_ROUNDS.fullmatch(_roles(found))):
-        found = list(_find(lines, headings.known, headings.lead_ins))
+        found = _find(lines, in_soap=False)
     return _assemble(lines, found, headings.replaced_in_soap if _is_soap(found) else {}, format_of(text))
 
 
@@ -279,35 +280,41 @@ class _Line:
 
     @property
     def hashes(self) -> re.Match[str] | None:
-        return _HASHES.match(self.text) if self.text.startswith("#") else None
+        return _HASHES.match(self.text)
 
     @property
     def is_underlined(self) -> bool:
         return _is_underline(self.following)
 
-    @property
-    def rank(self) -> int:
-        if hashes := self.hashes:
-            return len(hashes[1])
-        if self.is_underlined:
-            return 1 if self.following.startswith("=") else 2
-        return 7 if self.text.startswith(("*", "_")) else 8
+    def rank(self, by_mark: int) -> int:
+        """The weight of an underlined heading whose own mark has this one."""
+        if by_mark <= _LIGHTEST_HASHES:
+            return by_mark
+        return 1 if self.following.startswith("=") else 2
 
 
-def _find(lines: Sequence[str], spellings: Mapping[str, str | None], lead_ins: frozenset[str]) -> Iterator[_Heading]:
+def _rank_of_mark(written: str) -> int:
+    if hashes := _HASHES.match(written):
+        return len(hashes[1])
+    return 7 if written.startswith(("*", "_")) else 8
+
+
+def _find(lines: Sequence[str], *, in_soap: bool) -> list[_Heading]:
     stripped = [*map(str.strip, lines), ""]
+    found: list[_Heading] = []
     index, previous = 0, ""
     while index < len(lines):
         text, following = stripped[index], stripped[index + 1]
         end = index + 1
         if text and _may_be_heading(text, previous, following):
             line = _Line(text, previous, following)
-            heading = _known_heading(line, index, spellings) or _unknown_heading(line, index, lead_ins)
+            heading = _known_heading(line, index, in_soap=in_soap) or _unknown_heading(line, index)
             if heading:
-                yield heading
+                found.append(heading)
                 end = heading.end
                 text = stripped[end - 1]
         index, previous = end, text
+    return found
 
 
 def _may_be_heading(text: str, previous: str, following: str) -> bool:
@@ -330,28 +337,61 @@ def _is_underline(text: str) -> bool:
     return text.startswith(("=", "-")) and _UNDERLINE.fullmatch(text) is not None
 
 
-def _known_heading(line: _Line, index: int, spellings: Mapping[str, str | None]) -> _Heading | None:
+def _known_heading(line: _Line, index: int, *, in_soap: bool) -> _Heading | None:
     """A heading the data file knows: before the first colon, else the whole line if its shape allows."""
-    before, colon, _ = line.text[:MAX_LINE].partition(":")
-    title, folded, rest = "", None, ""
-    if colon:
-        title = _title(before)
-        folded = _spelling(title, spellings)
-    if folded is not None:
-        # The emphasis the colon stands in: `**Plan:** rest`, `**Plan: rest**`; in `**Plan**: rest` it is closed.
-        mark = "".join(character for character in before[: before.find(title)] if character in "*_")
-        rest = line.text[len(before) + 1 :].strip()
-        if mark and not before.rstrip().endswith(mark):
-            rest = (rest.removeprefix(mark) if rest.startswith(mark) else rest.removesuffix(mark)).strip()
-    elif len(line.text) <= MAX_LINE:
-        title = _title(line.text)
-        folded = _spelling(title, spellings)
-        if folded is None or not _stands_alone(line, title):
+    text, rest = line.text, ""
+    before, colon, _ = text[:MAX_LINE].partition(":")
+    known = _recognised(before, in_soap) if colon else None
+    if known is not None and known.folded is not None:
+        rest = text[len(before) + 1 :].strip()
+        if known.mark and not before.rstrip().endswith(known.mark):
+            rest = (
+                rest.removeprefix(known.mark) if rest.startswith(known.mark) else rest.removesuffix(known.mark)
+            ).strip()
+    elif len(text) <= MAX_LINE:
+        known = _recognised(text, in_soap)
+        if known.folded is None or not _stands_alone(line, known.title):
             return None
-    if folded is None:
+    if known is None or known.folded is None:
         return None
-    end = index + (2 if not rest and line.is_underlined else 1)
-    return _Heading(title, spellings[folded], folded, line.rank, rest, index, end)
+    is_underlined = line.is_underlined
+    rank = line.rank(known.rank) if is_underlined else known.rank
+    end = index + (2 if is_underlined and not rest else 1)
+    return _Heading(known.title, known.key, known.folded, rank, rest, index, end)
+
+
+class _Recognised(NamedTuple):
+    """What may be a heading, looked at by itself.
+
+    Attributes:
+        title: Its words.
+        folded: The spelling it is known by, if it is.
+        key: What that stands for.
+        rank: As `_Heading.rank`, by its own mark.
+        mark: The emphasis that a colon after it stands in: in `**Plan:** rest` and `**Plan: rest**`. In
+            `**Plan**: rest` it is closed.
+    """
+
+    title: str
+    folded: str | None
+    key: str | None
+    rank: int
+    mark: str
+
+
+def _recognised(written: str, in_soap: bool) -> _Recognised:
+    # What is longer hardly comes again.
+    return (_recognise if len(written) <= MAX_TITLE else _recognise.__wrapped__)(written, in_soap)
+
+
+@lru_cache(maxsize=2048)  # The same headings come in note after note, written in the same way.
+def _recognise(written: str, in_soap: bool) -> _Recognised:
+    spellings = _shipped().in_soap if in_soap else _shipped().known
+    title = _title(written)
+    folded = _spelling(title, spellings)
+    key = spellings[folded] if folded is not None else None
+    mark = "".join(character for character in written[: written.find(title)] if character in "*_")
+    return _Recognised(title, folded, key, _rank_of_mark(written), mark)
 
 
 def _title(written: str) -> str:
@@ -391,7 +431,7 @@ def _stands_alone(line: _Line, title: str) -> bool:
     return not line.previous or in_capitals
 
 
-def _unknown_heading(line: _Line, index: int, lead_ins: frozenset[str]) -> _Heading | None:
+def _unknown_heading(line: _Line, index: int) -> _Heading | None:
     """A heading by its shape alone; its enumerator is part of its title."""
     if len(line.text) > MAX_LINE:
         return None
@@ -399,10 +439,12 @@ def _unknown_heading(line: _Line, index: int, lead_ins: frozenset[str]) -> _Head
     if line.hashes:
         is_heading = bool(line.hashes[2]) and any(map(str.isalnum, title)) and len(title) <= MAX_MARKDOWN_TITLE
     else:
-        is_heading = not line.previous and _is_plain_title(title) and _has_mark(line, title, lead_ins)
+        is_heading = not line.previous and _is_plain_title(title) and _has_mark(line, title)
     if not is_heading:
         return None
-    return _Heading(title, None, None, line.rank, "", index, index + (2 if line.is_underlined else 1))
+    is_underlined, rank = line.is_underlined, _rank_of_mark(line.text)
+    end = index + (2 if is_underlined else 1)
+    return _Heading(title, None, None, line.rank(rank) if is_underlined else rank, "", index, end)
 
 
 def _is_plain_title(title: str) -> bool:
@@ -411,7 +453,7 @@ def _is_plain_title(title: str) -> bool:
     )
 
 
-def _has_mark(line: _Line, title: str, lead_ins: frozenset[str]) -> bool:
+def _has_mark(line: _Line, title: str) -> bool:
     """Whether an unknown title is bold, underlined, or a few words before a colon that introduce no list."""
     emphasised = _EMPHASISED.fullmatch(line.text)
     if emphasised and len(emphasised[1]) > 1 and emphasised[1] not in emphasised["inner"]:
@@ -419,7 +461,7 @@ def _has_mark(line: _Line, title: str, lead_ins: frozenset[str]) -> bool:
     if ":" in title:
         return False
     words = fold(title).split()
-    by_colon = line.text.endswith(":") and 0 < len(words) <= MAX_UNKNOWN_WORDS and words[-1] not in lead_ins
+    by_colon = line.text.endswith(":") and 0 < len(words) <= MAX_UNKNOWN_WORDS and words[-1] not in _shipped().lead_ins
     return line.is_underlined or (by_colon and not title[0].islower())
 
 
@@ -435,21 +477,21 @@ def _assemble(
     lines: Sequence[str], found: Sequence[_Heading], replaced: Mapping[str, str], text_format: TextFormat
 ) -> tuple[NoteSection, ...]:
     starts = [*(heading.start for heading in found), len(lines)]
-    preamble = _text(lines[: starts[0]])
+    preamble = _text(lines, 0, starts[0])
     # Each top-level section with those nested in it.
     tops: list[tuple[NoteSection, list[NoteSection]]] = []
     if preamble:
-        tops.append((NoteSection(key=None, title=None, text=preamble, format=text_format), []))
+        tops.append((NoteSection(None, None, preamble, (), text_format), []))
     parent_rank: int | None = None
     for heading, end in zip(found, starts[1:], strict=True):
-        text = _text([heading.rest, *lines[heading.end : end]])
-        key = replaced.get(heading.key or "", heading.key)
-        section = NoteSection(key=key, title=heading.title, text=text, format=text_format)
+        title: str | None = heading.title
+        text = _text(lines, heading.end, end, heading.rest)
         if not text and fold(heading.title) != heading.folded:
             # It says more than a heading we know (`**Off work for 3 days**`, `Plan (see again in May)`) and nothing
             # lies below: as a title without text it would not reach a document.
             number = _ENUMERATOR.match(_bare(lines[heading.start])) if heading.folded is not None else None
-            section = replace(section, title=None, text=f"{number[0] if number else ''}{heading.title}")
+            title, text = None, f"{number[0] if number else ''}{heading.title}"
+        section = NoteSection(replaced.get(heading.key or "", heading.key), title, text, (), text_format)
         if heading.folded is None and parent_rank is not None and heading.rank > parent_rank:
             tops[-1][1].append(section)
         else:
@@ -458,7 +500,12 @@ def _assemble(
     return tuple(replace(section, sections=tuple(nested)) if nested else section for section, nested in tops)
 
 
-def _text(lines: Sequence[str]) -> str:
-    """Lines as text, without the blank ones at either end."""
-    written = [index for index, line in enumerate(lines) if line and not line.isspace()]
-    return "\n".join(lines[written[0] : written[-1] + 1]) if written else ""
+def _text(lines: Sequence[str], start: int, end: int, first: str = "") -> str:
+    """What `first` and the lines from `start` to `end` say, without the blank lines at either end."""
+    while end > start and not lines[end - 1].strip():
+        end -= 1
+    if first:
+        return "\n".join([first, *lines[start:end]])
+    while start < end and not lines[start].strip():
+        start += 1
+    return "\n".join(lines[start:end])

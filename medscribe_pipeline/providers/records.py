@@ -38,6 +38,9 @@ class ManifestVisit:
     specialty: str | None = None
 
 
+_NOTHING_SAID = ManifestVisit()
+
+
 @dataclass(frozen=True, slots=True)
 class LandedRecord:
     """A row of `source_records`, with its parent's payload, how many records hang on it, and its manifest row.
@@ -85,7 +88,7 @@ def merged_visit(
 
     Times are the other way round: the hospital knows when the visit was, the provider only when it was recorded.
     """
-    row = manifest or ManifestVisit()
+    row = manifest or _NOTHING_SAID
 
     def identifier(kind: str, system: str | None, value: str | None) -> Identifier | None:
         return Identifier(system or settings.identifier_system(provider, kind), value) if value else None
