@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from medscribe_pipeline.fhir.markdown_parser import parse
 from medscribe_pipeline.fhir.markdown_simple import Rendered, render_simple
 
 if TYPE_CHECKING:
@@ -42,6 +41,9 @@ def render(text: str) -> Rendered:
 
 
 def _render_parsed(text: str) -> Rendered:
+    # Slow to load, and most Markdown is simple.
+    from medscribe_pipeline.fhir.markdown_parser import parse  # noqa: PLC0415
+
     blocks = _blocks(iter(parse(text)))
     if not any(block.lines for block in blocks):
         return Rendered("", "")

@@ -5,23 +5,21 @@ from __future__ import annotations
 import os
 import stat
 import warnings
-from typing import TYPE_CHECKING
-
-from joserfc.errors import InvalidKeyTypeError, SecurityWarning
-from joserfc.jwk import ECKey, RSAKey
+from typing import TYPE_CHECKING, TypeAlias
 
 from medscribe_pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from joserfc.jwk import ECKey, RSAKey
+
 __all__ = ["KeyFile", "SigningKey"]
 
-SigningKey = RSAKey | ECKey
+SigningKey: TypeAlias = "RSAKey | ECKey"
 
 _MAX_KEY_BYTES = 65_536
 _MIN_RSA_BITS = 2048
-_NAMES: dict[type[SigningKey], str] = {RSAKey: "RSA", ECKey: "EC"}
 
 
 def _closed(status: os.stat_result) -> int:
@@ -77,6 +75,8 @@ class KeyFile:
             ConfigError: `private_key`: as for `read`, or the file holds no such key, or an RSA key under 2048 bits.
                 Nothing of its content is shown.
         """
+        from joserfc.jwk import RSAKey  # noqa: PLC0415 - cryptography is slow to load: only who has a key pays for it
+
         key = self._parse(self.read(), kinds)
         if not key.is_private:
             raise self.unusable("The private key file holds a public key.")
@@ -89,6 +89,8 @@ class KeyFile:
         return ConfigError(message, code="private_key", context=self._context)
 
     def _parse(self, data: bytes, kinds: tuple[type[SigningKey], ...]) -> SigningKey:
+        from joserfc.errors import InvalidKeyTypeError, SecurityWarning  # noqa: PLC0415 - as above
+
         problem = "The private key file holds no private key in PEM format."
         try:
             with warnings.catch_warnings():
@@ -98,7 +100,8 @@ class KeyFile:
                     try:
                         return kind.import_key(data)
                     except InvalidKeyTypeError:
-                        problem = f"The private key is no {' or '.join(_NAMES[each] for each in kinds)} key."
+                        names = (each.__name__.removesuffix("Key") for each in kinds)
+                        problem = f"The private key is no {' or '.join(names)} key."
         except TypeError:
             problem = "The private key is encrypted; one without pass phrase is needed."
         except Exception:  # noqa: BLE001, S110  # whatever the parsers below raise, it means the same and may quote the key

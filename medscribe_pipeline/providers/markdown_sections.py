@@ -21,8 +21,6 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from markdown_it import MarkdownIt
-
 from medscribe_pipeline.notes import NoteSection
 from medscribe_pipeline.providers.headings import Headings, load_headings
 from medscribe_pipeline.providers.markdown_headings import (
@@ -36,12 +34,12 @@ from medscribe_pipeline.providers.markdown_headings import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from markdown_it import MarkdownIt
     from markdown_it.token import Token
 
 __all__ = ["known_headings", "split_markdown"]
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
-_PARSER = MarkdownIt("commonmark").enable("table")
 _WRAPPERS = frozenset({"", "markdown", "md"})
 _HOLDERS = FINDINGS | PLANS
 
@@ -50,6 +48,13 @@ _HOLDERS = FINDINGS | PLANS
 def known_headings() -> Headings:
     """The shipped table of headings."""
     return load_headings((resources.files("medscribe_pipeline.providers") / "headings.toml").read_text("utf-8"))
+
+
+@cache
+def _parser() -> MarkdownIt:
+    from markdown_it import MarkdownIt  # noqa: PLC0415  # slow to load, and not every provider writes Markdown
+
+    return MarkdownIt("commonmark").enable("table")
 
 
 def split_markdown(text: str, *, soap: bool = False) -> tuple[NoteSection, ...]:
@@ -68,9 +73,10 @@ def split_markdown(text: str, *, soap: bool = False) -> tuple[NoteSection, ...]:
     [('SOAP_SUBJECTIVE', 'Subjective', 'cough'), ('SOAP_OBJECTIVE', 'Objective', '- T 38')]
     """
     text = "\n".join(_LINE_END.split(text))
-    tokens, lines = _PARSER.parse(text), text.split("\n")
+    parse = _parser().parse
+    tokens, lines = parse(text), text.split("\n")
     if _is_wrapped(tokens, lines):
-        tokens, lines = _PARSER.parse(tokens[0].content), tokens[0].content.split("\n")
+        tokens, lines = parse(tokens[0].content), tokens[0].content.split("\n")
     table = known_headings()
     found = find_headings(tokens, lines, table.known)
     if not _is_soap(found):

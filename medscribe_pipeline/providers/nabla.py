@@ -30,7 +30,6 @@ from medscribe_pipeline.errors import ConfigError, MedscribeError, ProviderContr
 from medscribe_pipeline.notes import NoteState, ScribeNote, content_hash, stable_id
 from medscribe_pipeline.providers.audio_url import check_audio_url
 from medscribe_pipeline.providers.http import BearerToken, HttpClient, Refused, Unsettled
-from medscribe_pipeline.providers.nabla_auth import ClientAssertionAuth
 from medscribe_pipeline.providers.nabla_wire import (
     Heard,
     LandedJob,
@@ -100,6 +99,9 @@ def open_client(settings: Settings, warehouse: Warehouse) -> Iterator[HttpClient
         with HttpClient(NAME, base_url, own, auth, credential_hint=setting) as client:
             yield client
         return
+    # Cryptography is slow to load; only who signs with a key pays for it.
+    from medscribe_pipeline.providers.nabla_auth import ClientAssertionAuth  # noqa: PLC0415
+
     hint = "MEDSCRIBE_NABLA_CLIENT_ID, MEDSCRIBE_NABLA_PRIVATE_KEY_FILE"
     with (
         ClientAssertionAuth(own, f"{base_url}/oauth/token", headers=version_headers(own)) as signing,

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Annotated, Any
 
-from markdown_it import MarkdownIt
 from pydantic import AliasChoices, BeforeValidator, Field
 
 from medscribe_pipeline.notes import NoteSection, TranscriptTurn
@@ -243,6 +242,8 @@ def to_section(wire: SectionWire, *, split: bool) -> NoteSection:
 
 
 def _by_problem(text: str) -> tuple[str, tuple[NoteSection, ...]] | None:
+    from markdown_it import MarkdownIt  # noqa: PLC0415  # slow to load, rarely needed
+
     lines = _LINE_END.split(text)
     tokens = MarkdownIt("commonmark").parse("\n".join(lines))
     headings = [

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from medscribe_pipeline.ehr.auth.client_credentials import ClientCredentials
 from medscribe_pipeline.ehr.auth.proofs import KeyProof, Proof, SecretProof, basic
 from medscribe_pipeline.ehr.auth.tls import tls_context
-from medscribe_pipeline.ehr.keys import load_client_key
 from medscribe_pipeline.errors import ConfigError
 from medscribe_pipeline.providers.http import Auth, BearerToken, Clock, HttpClient
 from medscribe_pipeline.providers.tokens import WarehouseTokens
@@ -121,6 +120,8 @@ def _client_credentials(
     if target.sign_in == "oauth2" and target.client_secret is not None:
         proof = SecretProof(client_id, target.client_secret)
     else:
+        from medscribe_pipeline.ehr.keys import load_client_key  # noqa: PLC0415 - slow to load: only who signs pays for it
+
         proof = KeyProof(client_id, load_client_key(target))
     store = None
     if warehouse is not None:
