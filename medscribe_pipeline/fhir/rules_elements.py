@@ -8,7 +8,7 @@ Narratives are held to less than FHIR allows: the elements every known server ta
 
 from __future__ import annotations
 
-import base64
+import binascii
 import hashlib
 import re
 import xml.etree.ElementTree as ET
@@ -106,7 +106,7 @@ def _attachment(node: Node) -> Broken:
     size = str(node.get("size", len(content)))  # R5 writes it as text
     if size.isdecimal() and size != str(len(content)):
         broken.append(("attachment-size", "size"))
-    digest = base64.b64encode(hashlib.sha1(content, usedforsecurity=False).digest()).decode()
+    digest = binascii.b2a_base64(hashlib.sha1(content, usedforsecurity=False).digest(), newline=False).decode()
     if node.get("hash", digest) != digest:
         broken.append(("attachment-hash", "hash"))
     return broken

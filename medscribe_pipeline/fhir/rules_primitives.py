@@ -9,7 +9,6 @@ Facts: FHIR R4 and R5 datatypes (https://hl7.org/fhir/R4/datatypes.html), which 
 
 from __future__ import annotations
 
-import base64
 import binascii
 import math
 import re
@@ -57,7 +56,9 @@ def text(value: Any, limit: int = _MAX_STRING) -> str | None:
 
 def absolute(value: Any) -> str | None:
     """A `uri` that stands on its own, as the system of a code or an identifier has to."""
-    if isinstance(value, str) and _ABSOLUTE.fullmatch(value) and value[:4].lower() != "urn:":
+    if isinstance(value, str) and (
+        _URN.fullmatch(value) if value[:4].lower() == "urn:" else _ABSOLUTE.fullmatch(value)
+    ):
         return None
     return _uri(value) or (None if _ABSOLUTE.fullmatch(value) else "absolute-uri")
 
@@ -74,7 +75,7 @@ def one_of(codes: frozenset[str]) -> Check:
 def decoded(value: Any) -> bytes | None:
     """The bytes of a base64 value, `None` if it is not base64 to the letter."""
     try:
-        return base64.b64decode(value, validate=True)
+        return binascii.a2b_base64(value, strict_mode=True)
     except (binascii.Error, ValueError, TypeError):
         return None
 

@@ -13,7 +13,8 @@ Whatever is not seen to be right here is for `rules.check` to decide: a shape me
 and what is refused is refused there, with its findings.
 
 Sections of a Composition are remembered one by one: which of them a note has is up to its author, so that whole
-Compositions would hardly repeat. Nothing in a section as the tables know it depends on anything around it.
+Compositions would hardly repeat. Nothing in a section as the tables know it depends on anything around it, but for
+ids; a Composition with one in a section is not remembered.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal
 
 from medscribe_pipeline.fhir import rules
-from medscribe_pipeline.fhir.shapes_elements import RESOURCES, SECTION, Unsure
+from medscribe_pipeline.fhir.shapes_elements import RESOURCES, SECTION, Unsure, stand_apart
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -97,7 +98,8 @@ def check_shape(resource: dict[str, Any], release: Release = "R4", shapes: Mappi
         return
     if not known.hold(keys):
         rules.check(resource, release)
-        known.remember(keys)
+        if resource["resourceType"] != "Composition" or stand_apart(resource.get("section", ())):
+            known.remember(keys)
 
 
 def _keys(resource: dict[str, Any], release: Release) -> list[bytes]:

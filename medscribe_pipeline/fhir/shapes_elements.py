@@ -20,9 +20,11 @@ from medscribe_pipeline.fhir.rules_elements import ELEMENT_RULES, narrative_rule
 from medscribe_pipeline.fhir.rules_primitives import PRIMITIVES, text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from medscribe_pipeline.fhir.rules_types import Release
 
-__all__ = ["RESOURCES", "SECTION", "Look", "Unsure"]
+__all__ = ["RESOURCES", "SECTION", "Look", "Unsure", "stand_apart"]
 
 Add = Callable[[object], None]
 Look = Callable[[Any, Add], None]
@@ -32,6 +34,8 @@ _MOMENT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-](0[0-9]|1[0-3]):[0-5][0-9])"
 )
 _CODING = frozenset({"system", "version", "code", "display", "userSelected"})
+_SECTION_NAMES, _SECTION_LEAVES = ("title", "code", "text"), ("coding", "text", "status", "div")
+_FEW = frozenset({"Device", "Organization"})
 
 
 class Unsure(Exception):
@@ -48,18 +52,17 @@ def _element(elements: dict[str, Look | None], kind: str = "") -> Look:
     relations = ELEMENT_RULES[kind] if kind else ()
 
     def look(value: Any, add: Add) -> None:
-        if type(value) is list:
-            add(len(value))
-            for item in value:
-                look(item, add)
-            return
         if type(value) is not dict:
-            raise Unsure
+            _each(look, value, add)
+            return
         add(",".join(value))
         for name, below in value.items():
             known = elements[name]
             if known is None:
                 add(below)
+            elif known is _text:  # without a call, because every other leaf is a text
+                if type(below) is not str or text(below):
+                    raise Unsure
             else:
                 known(below, add)
         for rule in relations:
@@ -67,6 +70,14 @@ def _element(elements: dict[str, Look | None], kind: str = "") -> Look:
                 raise Unsure
 
     return look
+
+
+def _each(look: Look, value: Any, add: Add) -> None:
+    if type(value) is not list:
+        raise Unsure
+    add(len(value))
+    for item in value:
+        look(item, add)
 
 
 def _text(value: Any, _add: Add) -> None:
@@ -109,14 +120,40 @@ def _hash(value: Any, _add: Add) -> None:
         raise Unsure
 
 
-def _codings(value: Any, add: Add) -> None:
-    # To the letter, but nothing that others might refer to: no ids, no extensions.
-    if type(value) is not list:
-        raise Unsure
-    for coding in value:
-        if type(coding) is not dict or not coding.keys() <= _CODING:
-            raise Unsure
-    add(value)
+def _section(value: Any, add: Add) -> None:
+    # As `_ANY_SECTION` would, in the form that nearly all have; what it hands on begins with a list, not with names.
+    if type(value) is dict and tuple(value) == _SECTION_NAMES:
+        title, concept, narrative = value.values()
+        if type(concept) is type(narrative) is dict and (*concept, *narrative) == _SECTION_LEAVES:
+            coding, heading = concept.values()
+            status, div = narrative.values()
+            if type(title) is type(heading) is type(div) is str and not (
+                text(title) or text(heading) or narrative_rule(div)
+            ):
+                add([coding, status])
+                return
+    _ANY_SECTION(value, add)
+
+
+def stand_apart(sections: Sequence[dict[str, Any]]) -> bool:
+    """Whether sections the rules have passed may be known apart from what they stand in.
+
+    What has an id may not: ids differ throughout a resource. Their looks pass no id but those of codings, which count
+    to the letter.
+    """
+    return all(
+        all(coding.keys() <= _CODING for coding in section.get("code", {}).get("coding", ()))
+        and stand_apart(section.get("section", ()))
+        for section in sections
+    )
+
+
+def _few(value: Any, add: Add) -> None:
+    # Devices and organizations are few, unlike people and visits: they count to the letter as a whole.
+    if type(value) is dict and value.get("type") in _FEW:
+        add(value)
+    else:
+        _ANYBODY(value, add)
 
 
 def _sections(value: Any, _add: Add) -> None:
@@ -126,13 +163,15 @@ def _sections(value: Any, _add: Add) -> None:
 
 
 _IDENTIFIER = _element({"use": None, "type": None, "system": None, "value": _text}, "Identifier")
-_REFERENCE = _element({"type": None, "identifier": _IDENTIFIER, "display": _text, "extension": None})
-_CONCEPT = _element({"coding": _codings, "text": _text})
+_ANYBODY = _element({"type": None, "identifier": _IDENTIFIER, "display": _text, "extension": None})
+_CONCEPT = _element({"coding": None, "text": _text})
 _PERIOD = _element({"start": _moment, "end": _moment}, "Period")
 
 _NARRATIVE = _element({"status": None, "div": _div})
 _SECTION_ELEMENTS: dict[str, Look | None] = {"title": _text, "code": _CONCEPT, "text": _NARRATIVE}
-SECTION = _SECTION_ELEMENTS["section"] = _element(_SECTION_ELEMENTS)
+_ANY_SECTION = _SECTION_ELEMENTS["section"] = _element(_SECTION_ELEMENTS)
+SECTION: Look = _section
+"""How to look at a section of a Composition."""
 
 # One without data would have a URL, which is no element of ours: so its rules always have data to hold against.
 _ATTACHMENT = _element(
@@ -157,13 +196,13 @@ _COMPOSITION = _element(
         "status": None,
         "type": _CONCEPT,
         "category": None,
-        "subject": _REFERENCE,
-        "encounter": _REFERENCE,
+        "subject": _few,
+        "encounter": _few,
         "date": _moment,
-        "author": _REFERENCE,
+        "author": _few,
         "title": _text,
-        "attester": _element({"mode": None, "time": _moment, "party": _REFERENCE}),
-        "custodian": _REFERENCE,
+        "attester": _element({"mode": None, "time": _moment, "party": _few}),
+        "custodian": _few,
         "section": _sections,
     }
 )
@@ -175,11 +214,11 @@ _DOCUMENT_ELEMENTS: dict[str, Look | None] = {
     "docStatus": None,
     "type": _CONCEPT,
     "category": None,
-    "subject": _REFERENCE,
+    "subject": _few,
     "date": _moment,
-    "author": _REFERENCE,
-    "custodian": _REFERENCE,
-    "relatesTo": _element({"code": None, "target": _REFERENCE}),
+    "author": _few,
+    "custodian": _few,
+    "relatesTo": _element({"code": None, "target": _few}),
     "securityLabel": None,
     "content": _CONTENT,
 }
@@ -188,14 +227,14 @@ _PROVENANCE = _element(
     {
         **_ANY,
         "id": _id,
-        "target": _REFERENCE,
+        "target": _few,
         "occurredDateTime": _moment,
         "recorded": _moment,
         "reason": None,
         "authorization": None,
         "activity": None,
-        "agent": _element({"type": None, "role": None, "who": _REFERENCE, "onBehalfOf": _REFERENCE}, "ProvenanceAgent"),
-        "entity": _element({"role": None, "what": _REFERENCE}),
+        "agent": _element({"type": None, "role": None, "who": _few, "onBehalfOf": _few}, "ProvenanceAgent"),
+        "entity": _element({"role": None, "what": _few}),
     }
 )
 RESOURCES: dict[Release, dict[str, Look]] = {
@@ -204,14 +243,14 @@ RESOURCES: dict[Release, dict[str, Look]] = {
         "DocumentReference": _element(
             {
                 **_DOCUMENT_ELEMENTS,
-                "context": _element({**_CONTEXT, "encounter": _REFERENCE, "related": _REFERENCE}),
+                "context": _element({**_CONTEXT, "encounter": _few, "related": _few}),
             }
         ),
         "Provenance": _PROVENANCE,
     },
     "R5": {
         "Composition": _COMPOSITION,
-        "DocumentReference": _element({**_DOCUMENT_ELEMENTS, **_CONTEXT, "context": _REFERENCE}),
+        "DocumentReference": _element({**_DOCUMENT_ELEMENTS, **_CONTEXT, "context": _few}),
         "Provenance": _PROVENANCE,
     },
 }
