@@ -29,8 +29,9 @@ import orjson
 
 from bench.note_mapping import NOTE
 from medscribe_pipeline.cli import GARBAGE_AFTER
-from medscribe_pipeline.ehr import FhirClient, deliver_day
 from medscribe_pipeline.ehr.auth import open_http
+from medscribe_pipeline.ehr.client import FhirClient
+from medscribe_pipeline.ehr.delivery import deliver_day
 from medscribe_pipeline.fhir.build import build_day
 from medscribe_pipeline.notes import Identifier, Visit, content_hash, stable_id
 from medscribe_pipeline.settings import EhrSettings, Settings

@@ -4,6 +4,8 @@ Stages, in this order: `sync` pulls and lands, `notes` maps to notes, `fhir` bui
 `deliver` files them; `days` only asks which days are due. `migrate` and `visits` prepare a warehouse, `map` maps in
 memory what the provider's pages hold, without any database. All else is settings, from the environment as ever. Prints
 a JSON object: counts, and the seconds of each stage.
+
+As with the command itself, a stage loads what it needs and no more.
 """
 
 from __future__ import annotations
@@ -16,33 +18,18 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import orjson
 
 from bench.sessions import PAGE
 from medscribe_pipeline.cli import GARBAGE_AFTER
-from medscribe_pipeline.ehr import FhirClient, deliver_day
-from medscribe_pipeline.ehr.auth import open_http
-from medscribe_pipeline.fhir import BuildOptions, build_documents
-from medscribe_pipeline.fhir.build import build_days
-from medscribe_pipeline.fhir.coverage import read_coverage
-from medscribe_pipeline.fhir.shapes import check
-from medscribe_pipeline.pipeline import due_days, finish_day, newest_change
-from medscribe_pipeline.providers.build import build_notes_of
-from medscribe_pipeline.providers.catalogue import PROVIDERS
-from medscribe_pipeline.providers.pull import Window
-from medscribe_pipeline.providers.records import Held, LandedRecord
-from medscribe_pipeline.providers.sync import sync_stream
 from medscribe_pipeline.settings import Settings
-from medscribe_pipeline.visits import VisitRow
-from medscribe_pipeline.warehouse import manifest
-from medscribe_pipeline.warehouse.days import DayRule
 from medscribe_pipeline.warehouse.store import Warehouse, in_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import date
 
+    from medscribe_pipeline.fhir import BuildOptions
     from medscribe_pipeline.fhir.build import DocumentsReport
     from medscribe_pipeline.notes import ScribeNote
     from medscribe_pipeline.providers.build import NotesReport
@@ -68,12 +55,16 @@ class _Run:
 
     def sync(self) -> None:
         """Extract and land."""
+        from medscribe_pipeline.providers.pull import Window
+        from medscribe_pipeline.providers.sync import sync_stream
+
         report = sync_stream(self._warehouse, self._settings, PROVIDER, STREAM, Window(), clock=_now)
         landed = report.pulled.landed
         self.counted.update(written=landed.new + landed.changed, requests=report.requests)
 
     def notes(self) -> None:
         """Map to notes."""
+        from medscribe_pipeline.providers.build import build_notes_of
 
         def done(_day: date, report: NotesReport) -> None:
             self.counted["notes"] += report.notes
@@ -82,6 +73,11 @@ class _Run:
 
     def fhir(self) -> None:
         """Build the documents."""
+        from medscribe_pipeline.fhir import BuildOptions
+        from medscribe_pipeline.fhir.build import build_days
+        from medscribe_pipeline.fhir.coverage import read_coverage
+        from medscribe_pipeline.pipeline import finish_day
+
         options = BuildOptions.of(self._settings.fhir)
 
         def done(day: date, report: DocumentsReport) -> None:
@@ -94,6 +90,11 @@ class _Run:
 
     def deliver(self) -> None:
         """File the documents."""
+        from medscribe_pipeline.ehr.auth import open_http
+        from medscribe_pipeline.ehr.client import FhirClient
+        from medscribe_pipeline.ehr.delivery import deliver_day
+        from medscribe_pipeline.pipeline import finish_day, newest_change
+
         target = self._settings.ehr
         with self._warehouse.worker() as worker, open_http(target, None) as http:
             for day in self._due():
@@ -113,6 +114,10 @@ class _Run:
 
     def visits(self) -> None:
         """Say who each session is about, without which nothing is delivered."""
+        from medscribe_pipeline.visits import VisitRow
+        from medscribe_pipeline.warehouse import manifest
+        from medscribe_pipeline.warehouse.days import DayRule
+
         rows = [
             VisitRow(PROVIDER, f"s-{number:07d}", f"synthetic-{number // NOTES_TO_A_PATIENT}", PATIENTS)
             for number in range(self._notes)
@@ -122,6 +127,12 @@ class _Run:
 
     def map(self) -> None:
         """Map and check every session in memory."""
+        import httpx
+
+        from medscribe_pipeline.fhir import BuildOptions
+        from medscribe_pipeline.providers.catalogue import PROVIDERS
+        from medscribe_pipeline.providers.records import Held, LandedRecord
+
         options = BuildOptions.of(self._settings.fhir)
         to_notes = PROVIDERS[PROVIDER].to_notes
         url = f"{self._settings.audioscribe.base_url}/api/v1/audioscribe/sessions/"
@@ -133,11 +144,16 @@ class _Run:
                         self._check(note, options)
 
     def _check(self, note: ScribeNote, options: BuildOptions) -> None:
+        from medscribe_pipeline.fhir import build_documents
+        from medscribe_pipeline.fhir.shapes import check
+
         for resource in build_documents(note, options).resources().values():
             check(resource, options.release, options.check)
         self.counted["built"] += 1
 
     def _due(self) -> list[date]:
+        from medscribe_pipeline.pipeline import due_days
+
         return [day for day, _ in due_days(self._warehouse, self._settings)]
 
 

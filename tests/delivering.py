@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from medscribe_pipeline.ehr import FhirClient, deliver_day
 from medscribe_pipeline.ehr.auth import open_http
+from medscribe_pipeline.ehr.client import FhirClient
+from medscribe_pipeline.ehr.delivery import deliver_day
 from medscribe_pipeline.errors import ConfigError, Deferred, Retriable
 from medscribe_pipeline.fhir.build import build_day
 from medscribe_pipeline.notes import Identifier, NoteSection, NoteState, ScribeNote, Visit, content_hash, stable_id
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from medscribe_pipeline.ehr import DeliveryReport
+    from medscribe_pipeline.ehr.delivery import DeliveryReport
     from medscribe_pipeline.settings import Settings
     from tests.fhir_server import Endpoint
 

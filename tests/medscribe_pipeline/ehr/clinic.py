@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from medscribe_pipeline.ehr import DeliveryReport, FhirClient, deliver_day
+from medscribe_pipeline.ehr.client import FhirClient
+from medscribe_pipeline.ehr.delivery import DeliveryReport, deliver_day
 from medscribe_pipeline.fhir.build import build_day
 from medscribe_pipeline.notes import Identifier, NoteSection, NoteState, ScribeNote, Visit, content_hash, stable_id
 from medscribe_pipeline.providers.http import BearerToken, HttpClient

@@ -20,7 +20,7 @@ from tests.medscribe_pipeline.ehr.clinic import edited, note
 from tests.medscribe_pipeline.ehr.fake_ehr import BROKEN, CUT, Fault
 
 if TYPE_CHECKING:
-    from medscribe_pipeline.ehr import DeliveryReport
+    from medscribe_pipeline.ehr.delivery import DeliveryReport
     from medscribe_pipeline.notes import ScribeNote
     from tests.medscribe_pipeline.ehr.clinic import Clinic
     from tests.medscribe_pipeline.ehr.fake_ehr import FakeEhr, Resource

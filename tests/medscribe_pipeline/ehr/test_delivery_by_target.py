@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 
-from medscribe_pipeline.ehr import FhirClient, by_hand
+from medscribe_pipeline.ehr import by_hand
+from medscribe_pipeline.ehr.client import FhirClient
 from medscribe_pipeline.ehr.delivery import Allowance, deliver_day, reconcile_target
 from medscribe_pipeline.ehr.dry_run import preview_day
 from medscribe_pipeline.ehr.ledger import State
