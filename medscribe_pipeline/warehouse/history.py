@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import functools
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from medscribe_pipeline.warehouse.among import KEYS, among_keys
 from medscribe_pipeline.warehouse.notes import read_notes
 from medscribe_pipeline.warehouse.store import in_chunks
 from medscribe_pipeline.warehouse.tables import notes, notes_history
+from medscribe_pipeline.warehouse.writing import native_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,16 +39,16 @@ def keep_replaced(warehouse: Warehouse, connection: sa.Connection, mapped: Seque
     """
     following = {str(item.note.note_id): item.note.version for item in mapped}
     replaced: dict[str, datetime] = {}
+    query = _stored(native_name(connection))
     for chunk in in_chunks(list(following)):
-        query = sa.select(notes.c.note_id, notes.c.version, notes.c.mapped_at).where(
-            notes.c.note_id.in_(chunk), notes.c.forgotten_at.is_(None)
-        )
         replaced.update(
             (note_id, mapped_at)
-            for note_id, version, mapped_at in connection.execute(query)
+            for note_id, version, mapped_at in connection.execute(query, {KEYS: list(chunk)}).all()
             if version != following[note_id]
         )
     # Most runs replace nothing, and read no text for it.
+    if not replaced:
+        return 0
     rows = [
         {
             "account": warehouse.account,
@@ -73,3 +76,10 @@ def keep_replaced(warehouse: Warehouse, connection: sa.Connection, mapped: Seque
     if rows:
         connection.execute(sa.insert(notes_history), rows)
     return len(rows)
+
+
+@functools.cache
+def _stored(native: str | None) -> sa.Select[Any]:
+    return sa.select(notes.c.note_id, notes.c.version, notes.c.mapped_at).where(
+        among_keys(native, notes.c.note_id), notes.c.forgotten_at.is_(None)
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,10 +21,10 @@ from medscribe_pipeline.notes import (
     canonical_json,
 )
 from medscribe_pipeline.warehouse.amendments import amendment
-from medscribe_pipeline.warehouse.among import among
+from medscribe_pipeline.warehouse.among import KEYS, among, among_keys
 from medscribe_pipeline.warehouse.store import in_chunks
 from medscribe_pipeline.warehouse.tables import note_sections, notes, transcripts
-from medscribe_pipeline.warehouse.writing import insert
+from medscribe_pipeline.warehouse.writing import insert, native_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -190,41 +191,68 @@ def read_notes(
     connection: sa.Connection, note_ids: Sequence[str], *, with_transcripts: bool = False
 ) -> list[MappedNote]:
     """Reads notes back as they were mapped, ordered by id; ids that do not exist are left out."""
+    native = native_name(connection)
     found: list[MappedNote] = []
     for chunk in in_chunks(sorted(note_ids)):
-        sections = _read_sections(connection, chunk)
+        given = {KEYS: list(chunk)}
+        sections = _nested(connection.execute(_sections(native), given).all())
         turns: dict[str, list[dict[str, Any]]] = {}
         if with_transcripts:
-            query = sa.select(transcripts.c.note_id, transcripts.c.turns).where(transcripts.c.note_id.in_(chunk))
-            turns = dict(connection.execute(query).all())
-        rows = connection.execute(sa.select(notes).where(notes.c.note_id.in_(chunk)).order_by(notes.c.note_id)).all()
+            turns = dict(connection.execute(_turns(native), given).all())
         found.extend(
-            MappedNote(
-                _note(row, sections.get(row.note_id, {}), turns.get(row.note_id, [])), row.visit_day, row.source_seq
-            )
-            for row in rows
+            _mapped(row, sections.get(row[0], ()), turns.get(row[0], ()))
+            for row in connection.execute(_notes(native), given).all()
         )
     return found
 
 
-_COLUMNS = tuple(notes.c.keys())
-"""What a row of `notes` holds, in order."""
+_OF = notes.c
+_READ = (
+    _OF.note_id,
+    _OF.visit_day,
+    _OF.source_seq,
+    _OF.provider,
+    _OF.account,
+    _OF.stream,
+    _OF.source_id,
+    _OF.state,
+    _OF.version,
+    _OF.kind,
+    _OF.title,
+    _OF.language,
+    _OF.template,
+    _OF.specialty,
+    _OF.patient_system,
+    _OF.patient_id,
+    _OF.practitioner,
+    _OF.encounter_system,
+    _OF.encounter_id,
+    _OF.started_at,
+    _OF.ended_at,
+    _OF.created_at,
+    _OF.updated_at,
+    _OF.validated_at,
+    _OF.attested,
+    _OF.amends,
+)
+"""What is read of a note: `_mapped` takes it in this order."""
 
-_Below = dict[int | None, list[sa.Row[Any, Any, Any, Any, Any, Any, Any]]]
-"""Rows of the sections of one note, in order, by the ordinal of the section they are in; `None`: they are in none."""
+
+@functools.cache
+def _notes(native: str | None) -> sa.Select[Any]:
+    return sa.select(*_READ).where(among_keys(native, _OF.note_id)).order_by(_OF.note_id)
 
 
-def _read_sections(connection: sa.Connection, note_ids: Sequence[str]) -> dict[str, _Below]:
+@functools.cache
+def _sections(native: str | None) -> sa.Select[Any]:
     of = note_sections.c
-    query = (
-        sa.select(of.note_id, of.parent_ordinal, of.ordinal, of.key, of.title, of.text, of.format)
-        .where(of.note_id.in_(note_ids))
-        .order_by(of.note_id, of.ordinal)
-    )
-    found: dict[str, _Below] = {}
-    for row in connection.execute(query).all():
-        found.setdefault(row[0], {}).setdefault(row[1], []).append(row)
-    return found
+    columns = (of.note_id, of.parent_ordinal, of.ordinal, of.key, of.title, of.text, of.format)
+    return sa.select(*columns).where(among_keys(native, of.note_id)).order_by(of.note_id, of.ordinal)
+
+
+@functools.cache
+def _turns(native: str | None) -> sa.Select[Any]:
+    return sa.select(transcripts.c.note_id, transcripts.c.turns).where(among_keys(native, transcripts.c.note_id))
 
 
 def _note_row(item: MappedNote, now: datetime) -> dict[str, Any]:
@@ -286,47 +314,82 @@ def _add_sections(
             _add_sections(rows, note_id, section.sections, ordinal)
 
 
-def _note(row: sa.Row[Any], sections: _Below, turns: list[dict[str, Any]]) -> ScribeNote:
-    # To ask a row for one value after the other takes twice as long.
-    known = dict(zip(_COLUMNS, row, strict=True))
-    state = NoteState(known["state"])
-    visit = Visit(
-        patient=_identifier(known["patient_system"], known["patient_id"]),
-        practitioner=_practitioner(known["practitioner"]),
-        encounter=_identifier(known["encounter_system"], known["encounter_id"]),
-        started_at=known["started_at"],
-        ended_at=known["ended_at"],
-    )
-    return ScribeNote(
-        note_id=uuid.UUID(known["note_id"]),
-        provider=known["provider"],
-        account=known["account"],
-        stream=known["stream"],
-        source_id=known["source_id"],
+def _mapped(row: Sequence[Any], sections: tuple[NoteSection, ...], turns: Sequence[dict[str, Any]]) -> MappedNote:
+    # All at once: to ask a row for one value after the other takes twice as long.
+    (
+        note_id,
+        visit_day,
+        source_seq,
+        provider,
+        account,
+        stream,
+        source_id,
+        stored_state,
+        version,
+        kind,
+        title,
+        language,
+        template,
+        specialty,
+        patient_system,
+        patient_id,
+        practitioner,
+        encounter_system,
+        encounter_id,
+        started_at,
+        ended_at,
+        created_at,
+        updated_at,
+        validated_at,
+        attested,
+        amends,
+    ) = row
+    state = NoteState(stored_state)
+    note = ScribeNote(
+        note_id=uuid.UUID(note_id),
+        provider=provider,
+        account=account,
+        stream=stream,
+        source_id=source_id,
         state=state,
-        version=known["version"],
-        kind=known["kind"],
-        title=known["title"],
-        language=known["language"],
-        template=known["template"],
-        specialty=known["specialty"],
-        sections=_nested(sections, None),
-        transcript=tuple(TranscriptTurn(**turn) for turn in turns),
-        visit=visit,
-        created_at=known["created_at"],
-        updated_at=known["updated_at"],
-        validated_at=known["validated_at"],
-        attested=bool(known["attested"]),
+        version=version,
+        kind=kind,
+        title=title,
+        language=language,
+        template=template,
+        specialty=specialty,
+        sections=sections,
+        transcript=tuple(TranscriptTurn(**turn) for turn in turns) if turns else (),
+        visit=Visit(
+            patient=_identifier(patient_system, patient_id),
+            practitioner=_practitioner(practitioner),
+            encounter=_identifier(encounter_system, encounter_id),
+            started_at=started_at,
+            ended_at=ended_at,
+        ),
+        created_at=created_at,
+        updated_at=updated_at,
+        validated_at=validated_at,
+        attested=bool(attested),
         # In any other state the row keeps for later what the last validated text amended.
-        amends=known["amends"] if state is NoteState.VALIDATED else None,
+        amends=amends if state is NoteState.VALIDATED else None,
     )
+    return MappedNote(note, visit_day, source_seq)
 
 
-def _nested(sections: _Below, parent: int | None) -> tuple[NoteSection, ...]:
-    return tuple(
-        NoteSection(key, title, text, _nested(sections, ordinal) if ordinal in sections else (), text_format)
-        for _, _, ordinal, key, title, text, text_format in sections.get(parent, ())
-    )
+def _nested(rows: Sequence[Sequence[Any]]) -> dict[str, tuple[NoteSection, ...]]:
+    """The sections of each note, from their rows in order: a section comes before those nested in it."""
+    tops: dict[str, list[NoteSection]] = {}
+    below: dict[tuple[str, int], list[NoteSection]] = {}
+    # The last first, so that what is nested in a section is there when it is made.
+    for note_id, parent, ordinal, key, title, text, text_format in reversed(rows):
+        inner = below.pop((note_id, ordinal), ()) if below else ()
+        section = NoteSection(key, title, text, tuple(reversed(inner)), text_format)
+        if parent is None:
+            tops.setdefault(note_id, []).append(section)
+        else:
+            below.setdefault((note_id, parent), []).append(section)
+    return {note_id: tuple(reversed(sections)) for note_id, sections in tops.items()}
 
 
 def _identifier(system: str | None, value: str | None) -> Identifier | None:
