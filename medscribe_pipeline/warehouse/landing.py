@@ -159,6 +159,7 @@ class Landing:
         self._run_id = run_id
         self._cursor_stream = cursor_stream or stream
         self._there = LandedRows(warehouse.account, provider, stream)
+        self._has_problems: bool | None = None
 
     def cursor(self) -> Cursor:
         """Where the last sync stood; an empty cursor before the first."""
@@ -185,9 +186,22 @@ class Landing:
             for key, seen, forgotten_at in self._there.list_items(connection, source_ids):
                 into = known if forgotten_at is None else forgotten
                 into[key] = Known(seen, forgotten=forgotten_at is not None)
-            problems = self._there.problems(connection, [self._quarantine_id(source_id) for source_id in source_ids])
-            known.update((key, Known(seen, quarantined=bool(waits))) for key, seen, waits in problems)
+            if self._may_have_problems(connection):
+                keys = [self._quarantine_id(source_id) for source_id in source_ids]
+                problems = self._there.problems(connection, keys)
+                known.update((key, Known(seen, quarantined=bool(waits))) for key, seen, waits in problems)
         return known | forgotten
+
+    def _may_have_problems(self, connection: sa.Connection) -> bool:
+        """Whether anything of this stream ever went to quarantine, as far as was known when we looked first.
+
+        As a rule nothing has, and then nothing need be looked up for every page. What somebody else puts there while
+        this stream is read is tried once more and written to the row it has: that does no harm.
+        """
+        if self._has_problems is None:
+            found = sa.select(quarantine.c.id).where(*self._quarantine_key()).limit(1)
+            self._has_problems = connection.execute(found).first() is not None
+        return self._has_problems
 
     def waiting_for_detail(self, limit: int) -> list[tuple[str, Any]]:
         """Quarantined records the provider did not answer for, longest waiting first: id and list item.
@@ -381,6 +395,7 @@ class Landing:
     def _quarantine(self, connection: sa.Connection, problems: Sequence[Problem], now: datetime) -> int:
         """Opens or renews quarantine rows; returns how many are new or different from before."""
         rows = {}
+        self._has_problems = True
         existing = self._existing(connection, [problem.source_id for problem in problems])
         for problem in problems:
             if problem.source_id in existing and existing[problem.source_id].forgotten_at is not None:

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from medscribe_pipeline.errors import MedscribeError
 from medscribe_pipeline.visits import VisitRow
 from medscribe_pipeline.warehouse.days import days_to_build, mark_built
+from medscribe_pipeline.warehouse.landed_rows import LandedRows
 from medscribe_pipeline.warehouse.landing import Cursor, Known, Problem
 from medscribe_pipeline.warehouse.manifest import import_visits
 from medscribe_pipeline.warehouse.store import Warehouse
@@ -26,6 +27,8 @@ from medscribe_pipeline.warehouse.tables import (
 from tests.databases import DAYS, NOW, TODAY, dump, landing_for, record, rows_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from medscribe_pipeline.settings import Settings
 
 MINUTE = timedelta(minutes=1)
@@ -322,6 +325,42 @@ def test_known_are_landed_and_misfitting_records_but_not_those_nobody_answered_f
         "misfit": Known("h", quarantined=True),
         "x": Known("list of one"),
     }
+
+
+def test_problems_are_looked_up_only_where_there_ever_were_any(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_up: list[int] = []
+    ask = LandedRows.problems
+
+    def problems(self: LandedRows, connection: sa.Connection, ids: Sequence[str]) -> Iterator[Any]:
+        looked_up.append(len(ids))
+        return ask(self, connection, ids)
+
+    monkeypatch.setattr(LandedRows, "problems", problems)
+    landing_for(warehouse, stream="notes").land([], [problem("elsewhere")], None, now=NOW)
+    landing = landing_for(warehouse)
+    landing.land([record("a")], [], None, now=NOW)
+
+    before = landing.known(["a", "b"])
+    untroubled = list(looked_up)
+    landing.land([], [problem("b", payload_hash="h")], None, now=NOW)
+
+    assert (before, untroubled) == ({"a": Known("list of one")}, [])
+    assert landing.known(["a", "b"]) == landing_for(warehouse).known(["a", "b"]) == before | {"b": Known("h", True)}
+
+
+def test_what_went_to_quarantine_while_a_stream_is_read_is_tried_again_and_stays_one_row(warehouse: Warehouse) -> None:
+    reading = landing_for(warehouse)
+    assert reading.known(["b"]) == {}
+    landing_for(warehouse).land([], [problem("b", payload_hash="h")], None, now=NOW)
+
+    again = reading.land([], [problem("b", payload_hash="h")], None, now=NOW)
+    landed_at_last = reading.land([record("b")], [], None, now=NOW)
+
+    assert (again.quarantined, landed_at_last.new) == (0, 1)
+    (row,) = rows_of(warehouse, quarantine)
+    assert row["resolved_at"] == NOW
 
 
 def test_who_waits_longest_for_an_answer_is_asked_for_first(warehouse: Warehouse) -> None:
