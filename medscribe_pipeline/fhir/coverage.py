@@ -146,7 +146,8 @@ def read_coverage(warehouse: Warehouse, mapping: Mapping, day: date | None = Non
         )
         .join_from(notes, note_sections, note_sections.c.note_id == notes.c.note_id)
         .where(notes.c.account == warehouse.account)
-        .group_by(notes.c.provider, note_sections.c.key)
+        # The key first: SQLite would find the notes by their provider otherwise, all of the account for each day.
+        .group_by(note_sections.c.key, notes.c.provider)
     )
     if day is not None:
         query = query.where(notes.c.visit_day == day)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -11,16 +13,26 @@ import sqlalchemy as sa
 
 from medscribe_pipeline.ehr.waiting import make_due
 from medscribe_pipeline.fhir.build import build_day, mapping_version
+from medscribe_pipeline.fhir.coverage import read_coverage
+from medscribe_pipeline.fhir.options import BuildOptions
 from medscribe_pipeline.notes import content_hash
 from medscribe_pipeline.pipeline import due_days, fingerprint, finish_day, newest_change, wake_held_notes
 from medscribe_pipeline.providers.build import build_notes, mapping_fingerprint
 from medscribe_pipeline.settings import EhrSettings, FhirSettings
 from medscribe_pipeline.warehouse.days import DayRule
-from medscribe_pipeline.warehouse.tables import deliveries, ehr_references, notes
+from medscribe_pipeline.warehouse.tables import (
+    deliveries,
+    ehr_references,
+    fhir_documents,
+    note_sections,
+    notes,
+    source_records,
+    transcripts,
+)
 from tests.databases import NOW, TODAY, dump, landing_for, record, rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from medscribe_pipeline.settings import Settings
@@ -107,6 +119,38 @@ def test_a_change_makes_a_finished_day_due_again(house: House) -> None:
         house.map()
         house.build()
         assert house.finish()
+
+
+@contextmanager
+def plans_of(warehouse: Warehouse) -> Iterator[list[str]]:
+    """What SQLite tells of how it finds the rows of each statement that asks for some."""
+    plans: list[str] = []
+
+    def look(_connection: object, cursor: Any, statement: str, parameters: Any, _context: object, many: bool) -> None:
+        if not many and statement.startswith(("SELECT", "UPDATE", "DELETE")):
+            found = cursor.connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            plans.extend(detail for *_, detail in found)
+
+    sa.event.listen(warehouse.engine, "before_cursor_execute", look)
+    try:
+        yield plans
+    finally:
+        sa.event.remove(warehouse.engine, "before_cursor_execute", look)
+
+
+@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+def test_what_a_day_takes_does_not_depend_on_how_much_there_is_of_other_days(house: House) -> None:
+    house.land(1, 2)
+    with plans_of(house.warehouse) as plans:
+        house.map()
+        house.build()
+        assert house.finish()
+        read_coverage(house.warehouse, BuildOptions.of(house.settings.fhir).mapping, TODAY)
+
+    growing = {table.name for table in (source_records, notes, note_sections, transcripts, fhir_documents)}
+    found = [(match[1], match[2]) for plan in plans if (match := re.match(r"(?:SCAN|SEARCH) (\w+)\b(.*)", plan))]
+    assert {table for table, _ in found} >= {source_records.name, notes.name, note_sections.name}
+    assert [table for table, by in found if table in growing and (not by or by.endswith(" (account=?)"))] == []
 
 
 def test_days_come_oldest_first_and_no_more_than_asked_for(house: House) -> None:
