@@ -93,7 +93,9 @@ class Lanes:
             url = httpx.URL(base_url)
             host = url.host
             # TLS verification is on, and no setting turns it off.
-            trust = tls or _usual_trust(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"), settings.http2)
+            trust = tls or (
+                _no_trust() if url.scheme == "http" and _is_straight(url) else _environments_trust(settings)
+            )
             self._all.extend(_open_lane(url, settings, trust) for _ in range(settings.connections))
         if not host or not self._all:
             self.close()
@@ -127,6 +129,16 @@ class Lanes:
             lane.close()
 
 
+@functools.lru_cache(maxsize=1)
+def _no_trust() -> ssl.SSLContext:
+    """Trust in nobody, where no TLS is spoken: nothing has to be read for it."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def _environments_trust(settings: HttpSettings) -> ssl.SSLContext:
+    return _usual_trust(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"), settings.http2)
+
+
 @functools.lru_cache(maxsize=4)
 def _usual_trust(file: str | None, folder: str | None, http2: bool) -> ssl.SSLContext:  # noqa: ARG001  # what it depends on
     """Trust in the usual authorities, or in those the environment names. To read them takes longer than many a sync.
@@ -156,6 +168,11 @@ def own_trust(name: str, ca_file: Path, setting: str = "CA_FILE") -> ssl.SSLCont
     )
 
 
+def _is_straight(url: httpx.URL) -> bool:
+    """Whether there is nobody in between: the environment's proxy is not asked for this machine's own servers."""
+    return not url.userinfo and (is_loopback(url.host) or not has_proxies())
+
+
 def _open_lane(url: httpx.URL, settings: HttpSettings, trust: ssl.SSLContext) -> Lane:
     host = url.host
     headers = {
@@ -164,8 +181,7 @@ def _open_lane(url: httpx.URL, settings: HttpSettings, trust: ssl.SSLContext) ->
         "User-Agent": f"medscribe-pipeline/{__version__}",
     }
     timeout = httpx.Timeout(settings.timeout_s)
-    # The environment's proxy is not asked for this machine's own servers, whatever NO_PROXY says.
-    if not url.userinfo and (is_loopback(host) or not has_proxies()):
+    if _is_straight(url):
         return StraightLane(headers, timeout=timeout, http2=settings.http2, trust=trust)
     return httpx.Client(
         headers=headers,
