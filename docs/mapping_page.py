@@ -179,7 +179,8 @@ invariants and narratives by rules of this project, and all of it again by the m
 one goes to [quarantine](quarantine.md). `MEDSCRIBE_FHIR_CHECK` chooses how; there is no way around it, and the
 documents are the same.
 
-- `strict` looks at all of it each time.
+- `strict` looks at all of it each time. Only a code, a label or a device that stands in it to the letter as the models
+  have passed one before is not put to them a second time, but taken as passed.
 - `shape`, unless told otherwise, comes to the same verdicts at a tenth of the cost. Elements, codes, systems, statuses
   and the lengths of lists, to the letter, are the shape of a resource. A shape is looked at by the strict check when a
   process meets it first, and remembered as a digest if it passes; so is each section of a Composition. What can differ

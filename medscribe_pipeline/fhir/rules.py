@@ -2,32 +2,34 @@
 
 Two halves. One walk of this project's own (`rules_walk`) knows types, cardinality, codes and references of every
 element, from tables read off `fhir.resources`, and the rules FHIR writes beside them: invariants, narratives,
-Bundles, profiles. After it the models of `fhir.resources` look at the whole resource, independently.
+Bundles, profiles. After it the models of `fhir.resources` look at the whole resource, independently; coded elements
+equal to what they have passed before are spared them (`rules_models`).
 
 Importing this module does not import `fhir.resources`; the first check does, and takes about 0.2 s for it.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from medscribe_pipeline.errors import MedscribeError
+from medscribe_pipeline.fhir.rules_models import MODEL_ERRORS, SeenElements
 from medscribe_pipeline.fhir.rules_resources import RESOURCE_RULES
-from medscribe_pipeline.fhir.rules_types import model_of
+from medscribe_pipeline.fhir.rules_types import resource_table
 from medscribe_pipeline.fhir.rules_walk import Finding, Walk, safe_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pydantic import BaseModel
-
-    from medscribe_pipeline.fhir.rules_types import Release
+    from medscribe_pipeline.fhir.rules_types import Release, TypeTable
 
 __all__ = ["Finding", "InvalidResource", "check"]
 
 _MAX_PATHS = 20
+_seen = SeenElements()
 
 
 class InvalidResource(MedscribeError):
@@ -69,9 +71,9 @@ def check(resource: dict[str, Any], release: Release = "R4") -> None:
         walk.resource(resource)
         findings = walk.findings
         kind = resource.get("resourceType")
-        model = model_of(release, kind) if isinstance(kind, str) and kind in RESOURCE_RULES else None
-        if model is not None:
-            findings.extend(_model_findings(model, resource, [finding.path for finding in findings]))
+        table = resource_table(release, kind) if isinstance(kind, str) and kind in RESOURCE_RULES else None
+        if table is not None:
+            findings.extend(_model_findings(table, resource, [finding.path for finding in findings]))
     except RecursionError:
         # A note is not a hundred sections deep; what is would break its readers too.
         findings = [Finding("nesting", "")]
@@ -79,17 +81,20 @@ def check(resource: dict[str, Any], release: Release = "R4") -> None:
         raise InvalidResource(findings)
 
 
-def _model_findings(model: type[BaseModel], resource: dict[str, Any], known: Sequence[str]) -> Iterator[Finding]:
+def _model_findings(table: TypeTable, resource: dict[str, Any], known: Sequence[str]) -> Iterator[Finding]:
     """What the models refuse, without what has been found already at the same place, above or below it."""
+    with suppress(*MODEL_ERRORS):
+        table.model.model_validate(_seen.within(resource, table))
+        return
     try:
-        model.model_validate(resource)
+        table.model.model_validate(resource)
     except ValidationError as error:
         # Without inputs: the report would otherwise quote the patient.
         for detail in error.errors(include_input=False, include_url=False, include_context=False):
             path = ".".join("resourceType" if part == "resource_type" else safe_name(part) for part in detail["loc"])
             if not any(_related(path, other) for other in known):
                 yield Finding("model", path)
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except MODEL_ERRORS:
         # An entry or contained resource whose type is unknown or no name at all; the models let these escape.
         if not known:
             yield Finding("model", "")

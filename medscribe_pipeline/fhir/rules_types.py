@@ -112,14 +112,16 @@ class TypeTable:
 
     Attributes:
         name: Its name: `Composition`, `CompositionSection`, `Attachment`.
+        model: The model it is read off.
         elements: Its elements by their JSON name, `_name` for the extensions of a primitive included.
         required: What has to be there: groups of names, one name of each.
     """
 
-    __slots__ = ("elements", "name", "required")
+    __slots__ = ("elements", "model", "name", "required")
 
     def __init__(self, release: Release, model: type[BaseModel]) -> None:
         self.name = model.__name__
+        self.model = model
         self.elements: dict[str, Element] = {}
         choices: dict[str, list[str]] = {}
         required: list[tuple[str, ...]] = []

@@ -64,7 +64,7 @@ def test_what_is_read_here_is_what_the_parser_reads(text: str) -> None:
     ],
 )
 def test_what_most_sections_are_needs_no_parser(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medscribe_pipeline.fhir.markdown.parse", lambda _: pytest.fail("the parser was asked"))
+    monkeypatch.setattr("medscribe_pipeline.fhir.markdown_parser.parse", lambda _: pytest.fail("the parser was asked"))
     assert render.__wrapped__(text) == render_simple(text)
 
 
