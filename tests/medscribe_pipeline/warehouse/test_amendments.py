@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -167,6 +168,14 @@ def test_notes_of_one_batch_have_a_past_each(warehouse: Warehouse) -> None:
 
 
 WORDS = st.text("ab1<>&-.é", min_size=1, max_size=4).filter(lambda word: set(word) != {"-"})
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.text("ab=-#*_: \n\t\u00a0é.", max_size=20))
+def test_words_are_what_is_left_between_white_space_marks_and_underlines(text: str) -> None:
+    words = re.sub(r"(?<!\S)(?:={3,}|-{3,})(?!\S)|[#*_:]", " ", text).split()
+
+    assert words_hash(a_note(text)) == content_hash(" ".join(["Plan", *words]))
 
 
 @settings(max_examples=60, deadline=None)
