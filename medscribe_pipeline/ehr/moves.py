@@ -8,8 +8,11 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
+from medscribe_pipeline.notes import canonical_json
 from medscribe_pipeline.warehouse.among import KEYS, among_keys
+from medscribe_pipeline.warehouse.binding import bound
 from medscribe_pipeline.warehouse.store import in_chunks
 from medscribe_pipeline.warehouse.tables import deliveries
 from medscribe_pipeline.warehouse.writing import native_name
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["MOVES", "NO_COPIES", "Copy", "Key", "Move", "State", "move", "move_all"]
 
 _UNITS_AT_ONCE = 500
+_BETWEEN = "/"
 
 
 class State(StrEnum):
@@ -151,7 +155,7 @@ def move_all(
     for (target, kinds), units in alike.items():
         statement = _update_all(native, name, tuple(values), kinds, of_worker=worker is not None)
         for chunk in in_chunks(units, _UNITS_AT_ONCE):
-            these = [(key.note_id, key.version) for key in chunk]
+            these = [f"{key.note_id}{_BETWEEN}{key.version}" for key in chunk]
             of_units = {"of_target": target, KEYS: [key.note_id for key in chunk], "of_units": these}
             for note_id, version, kind in connection.execute(statement, given | of_units).all():
                 key = Key(target, note_id, version)
@@ -159,7 +163,7 @@ def move_all(
                 if kind in kinds:
                     noted.append(_note(key, kind, seen[key][kind]))
     if noted:
-        connection.execute(_NOTE, noted)
+        _note_all(connection, native, noted)
     return moved
 
 
@@ -210,9 +214,11 @@ def _update_all(
         barred = sa.or_(barred, sa.and_(*_is_missing(other, kinds)))
     # Asked for once, not for each row anew: at the second row of a unit, SQLite would find the first one changed.
     torn = sa.select(other.c.note_id, other.c.version).where(*_are_among(native, other), barred)
-    units: sa.BindParameter[Any] = sa.bindparam("of_units", expanding=True)
     ids = sa.tuple_(deliveries.c.note_id, deliveries.c.version)
-    where = [*_are_among(native, deliveries), ids.in_(units), _stands(deliveries, sources), ids.not_in(torn)]
+    # No note id has that sign in it, so no two units make one text.
+    unit = deliveries.c.note_id + sa.literal_column(f"'{_BETWEEN}'") + deliveries.c.version
+    units = among_keys(native, unit, named="of_units")
+    where = [*_are_among(native, deliveries), units, _stands(deliveries, sources), ids.not_in(torn)]
     if of_worker:
         where.append(_OF_WORKER)
     return (
@@ -269,21 +275,38 @@ def _is_unit(table: sa.FromClause) -> list[sa.ColumnElement[bool]]:
 
 _OF_WORKER = deliveries.c.claimed_by == sa.bindparam("of_worker")
 _OF_COPIES = ("server_id", "etag", "outcome_codes")
-_NOTE = (
-    sa.update(deliveries)
-    .where(*_is_unit(deliveries), deliveries.c.kind == sa.bindparam("of_kind"))
-    .values({column: _bound("new", column) for column in _OF_COPIES})
-)
-"""Notes on one row what was seen of its document: `_note` gives it its values."""
+_SEEN = ("target", "note_id", "version", "kind", *_OF_COPIES)
 
 
 def _note(key: Key, kind: str, copy: Copy) -> dict[str, Any]:
-    return {
-        "of_target": key.target,
-        "of_note": key.note_id,
-        "of_version": key.version,
-        "of_kind": kind,
-        "new_server_id": copy.server_id,
-        "new_etag": copy.etag,
-        "new_outcome_codes": list(copy.codes),
-    }
+    """What was seen of one document, by the columns of its row."""
+    seen = (key.target, key.note_id, key.version, kind, copy.server_id, copy.etag, list(copy.codes))
+    return dict(zip(_SEEN, seen, strict=True))
+
+
+def _note_all(connection: sa.Connection, native: str, noted: Sequence[dict[str, Any]]) -> None:
+    """Notes on each row what was seen of its document: all rows as one array a column, or as tuples on SQLite."""
+    if native == "postgresql":
+        given = {f"of_{name}": [row[name] for row in noted] for name in _SEEN}
+        given["of_outcome_codes"] = [canonical_json(row["outcome_codes"]).decode() for row in noted]
+        connection.execute(_note_arrays(), given)
+        return
+    text, names = _note_text(connection.dialect)
+    connection.exec_driver_sql(text, bound(connection.dialect, deliveries, names, noted))
+
+
+@cache
+def _note_arrays() -> sa.Update:
+    arrays = [sa.bindparam(f"of_{name}", type_=postgresql.ARRAY(sa.Text)) for name in _SEEN]
+    seen = sa.func.unnest(*arrays).table_valued(*(sa.column(name, sa.Text) for name in _SEEN)).render_derived()
+    values = {name: sa.cast(seen.c[name], deliveries.c[name].type) for name in _OF_COPIES}
+    return sa.update(deliveries).where(*(deliveries.c[name] == seen.c[name] for name in _SEEN[:4])).values(values)
+
+
+@cache
+def _note_text(dialect: sa.Dialect) -> tuple[str, tuple[str, ...]]:
+    """The text of the statement for one row, and its columns in the order in which it takes them."""
+    of_row = [deliveries.c[name] == sa.bindparam(f"of_{name}") for name in _SEEN[:4]]
+    values = {name: sa.bindparam(f"of_{name}", type_=deliveries.c[name].type) for name in _OF_COPIES}
+    compiled: Any = sa.update(deliveries).where(*of_row).values(values).compile(dialect=dialect)
+    return str(compiled), tuple(name.removeprefix("of_") for name in compiled.positiontup)

@@ -35,14 +35,15 @@ def among(connection: sa.Connection, column: sa.ColumnElement[Any], values: Sequ
     return _condition(native_name(connection), column, functools.partial(sa.bindparam, KEYS, list(values), unique=True))
 
 
-def among_keys(native: str | None, column: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
-    """The same for a statement that is made once and executed with the parameter `KEYS`, a list.
+def among_keys(native: str | None, column: sa.ColumnElement[Any], *, named: str = KEYS) -> sa.ColumnElement[bool]:
+    """The same for a statement that is made once and executed with the list as a parameter.
 
     Args:
         native: From `writing.native_name`.
         column: The column.
+        named: Name of the parameter.
     """
-    return _condition(native, column, functools.partial(sa.bindparam, KEYS))
+    return _condition(native, column, functools.partial(sa.bindparam, named))
 
 
 def _condition(
