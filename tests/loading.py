@@ -19,7 +19,8 @@ import sqlalchemy as sa
 from medscribe_pipeline.fhir.build import build_day
 from medscribe_pipeline.pipeline import finish_day
 from medscribe_pipeline.providers.build import build_notes
-from medscribe_pipeline.providers.pull import Facts, Page, Window, pull_pages
+from medscribe_pipeline.providers.pages import pull_pages
+from medscribe_pipeline.providers.pull import Facts, Page, Window
 from medscribe_pipeline.settings import Settings
 from medscribe_pipeline.warehouse.store import Warehouse
 from medscribe_pipeline.warehouse.tables import fhir_documents, notes, source_records, visit_days

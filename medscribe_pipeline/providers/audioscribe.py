@@ -21,7 +21,8 @@ from medscribe_pipeline.errors import ConfigError, Rejected
 from medscribe_pipeline.notes import NoteState, ScribeNote, TranscriptTurn, content_hash, stable_id
 from medscribe_pipeline.providers.headings import split_sections
 from medscribe_pipeline.providers.http import Answer, BearerToken, HttpClient
-from medscribe_pipeline.providers.pull import Facts, Page, PullReport, Window, items_of, pull_pages, retry_waiting
+from medscribe_pipeline.providers.pages import pull_pages
+from medscribe_pipeline.providers.pull import Facts, Page, PullReport, Window, items_of, retry_waiting
 from medscribe_pipeline.providers.records import Held, LandedRecord, if_known, merged_visit
 from medscribe_pipeline.providers.wire import SourceId, Text, WireModel, WireTime, aware, parse_time, source_id_of
 

@@ -46,7 +46,7 @@ class Pull(Protocol):
         clock: Callable[[], datetime],
         on_progress: Callable[[PullReport], None],
     ) -> PullReport:
-        """Returns what was done; see `pull.pull_pages` and `pull.pull_changes` for the errors."""
+        """Returns what was done; see `pages.pull_pages` and `changes.pull_changes` for the errors."""
         ...
 
 

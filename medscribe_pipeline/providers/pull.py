@@ -1,8 +1,8 @@
-"""Pulling a listed stream: pages in order, known records skipped, each page landed in one transaction.
+"""Pulling a listed stream: known records skipped, each page landed in one transaction.
 
 Two paging drivers, because the two kinds of list fail in different ways:
 
-* `pull_pages`, here: numbered pages of unknown size and order (AudioScribe). Read to the end every time; a record that
+* `pages.pull_pages`: numbered pages of unknown size and order (AudioScribe). Read to the end every time; a record that
   slips between two pages because the list moved is found by the next sync. Pages are prefetched.
 * `changes.pull_changes`: a list sorted by change time with a lower bound (Askara).
 """
@@ -10,14 +10,11 @@ Two paging drivers, because the two kinds of list fail in different ways:
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from hashlib import sha256
-from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
@@ -50,10 +47,12 @@ __all__ = [
     "Page",
     "PullReport",
     "Source",
+    "Stored",
     "Window",
+    "as_stored",
     "items_of",
     "land_items",
-    "pull_pages",
+    "land_stored",
     "read_facts",
     "retry_waiting",
     "storable",
@@ -192,132 +191,6 @@ def items_of(answer: Answer) -> list[Any]:
     return body
 
 
-def pull_pages(
-    fetch: Callable[[int], Page | None],
-    source: Source,
-    landing: Landing,
-    *,
-    first_page: int,
-    max_pages: int,
-    threads: int,
-    window: Window,
-    clock: Clock,
-    expected: int = 0,
-    stop_after_known_pages: int = 0,
-    created_at: Callable[[Any], datetime | None] = lambda _: None,
-    on_progress: Progress = lambda _: None,
-    give_up: Callable[[], None] = lambda: None,
-) -> PullReport:
-    """Reads numbered pages until an empty one (or none at all) and lands them in order.
-
-    Args:
-        fetch: Page number to page; `None` past the end.
-        source: The stream.
-        landing: Where it is written.
-        first_page: Number of the first page.
-        max_pages: More than that is a loop.
-        threads: Pages asked for at once.
-        window: Records created outside it are left alone.
-        clock: Gives the current time.
-        expected: How many records there were the last time: pages after as many are not asked for ahead. 0: not known.
-        stop_after_known_pages: Stop early after this many pages without news; 0 never.
-        created_at: Creation time of a list item, for `window`.
-        on_progress: Called after each page.
-        give_up: See `workers`.
-
-    Raises:
-        ProviderContractError: Pages repeat in a circle, or never end.
-    """
-    report = PullReport()
-    seen: set[str] = set()
-    previous: str | None = None
-    repeats = quiet = 0
-    with workers(threads, "pull", give_up) as pool:
-        for number, page in _prefetched(fetch, pool, first_page, threads, max_pages, expected):
-            current = page
-            items = _stored(current)
-            digest = _digest(items)
-            for _ in range(SAME_PAGE_TRIES):
-                # The same page twice: a hiccup of the server, or one that clamps at its last page. Asking tells.
-                if current is None or not current.items or digest not in seen:
-                    break
-                report.repeated_pages += 1
-                current = fetch(number)
-                items = _stored(current)
-                digest = _digest(items)
-            if current is None or not current.items:
-                report.complete = True
-                break
-            if digest in seen:
-                repeats += 1
-                if digest != previous:
-                    raise ProviderContractError(
-                        "Pages repeat in a circle; check the provider's paging",
-                        code="page_circle",
-                        context={"page": number},
-                    )
-                if repeats > 1:  # Three times the same under three numbers: the list ended.
-                    report.complete = True
-                    break
-                continue
-            repeats = 0
-            seen.add(digest)
-            previous = digest
-            if window.since or window.until:
-                items = [(item, content) for item, content in items if window.covers(created_at(item))]
-            landed = _land_stored(items, current.sent_at, source, landing, None, pool, report, window, clock)
-            report.pages += 1
-            report.items += len(current.items)
-            on_progress(report)
-            quiet = 0 if landed.new or landed.changed or landed.quarantined else quiet + 1
-            if stop_after_known_pages and quiet >= stop_after_known_pages:
-                break
-    return report
-
-
-def _stored(page: Page | None) -> list[Stored]:
-    return [] if page is None else [_as_stored(item) for item in page.items]
-
-
-def _digest(items: Sequence[Stored]) -> str:
-    return sha256("".join(content.hash for _, content in items).encode()).hexdigest()
-
-
-def _prefetched(
-    fetch: Callable[[int], Page | None], pool: ThreadPoolExecutor, first: int, width: int, max_pages: int, expected: int
-) -> Iterator[tuple[int, Page | None]]:
-    """Pages in order, at most `width` of them asked for ahead; the window opens slowly, most lists are short.
-
-    Pages past the end of the list are asked for in vain, so none is asked for ahead where the end is near: after the
-    page with which as many records as `expected` have come, or after one with fewer records than others had.
-    """
-    waiting: deque[tuple[int, Future[Page | None]]] = deque()
-    following = first
-    ahead = 1
-    fullest = 0
-    end: float = inf
-    try:
-        while True:
-            while not waiting or (len(waiting) < ahead and following <= end):
-                waiting.append((following, pool.submit(fetch, following)))
-                following += 1
-            number, future = waiting.popleft()
-            if number - first >= max_pages:
-                raise too_many_pages(max_pages)
-            page = future.result()
-            yield number, page
-            size = len(page.items) if page else 0
-            if number == first and size and expected:
-                end = first + -(-expected // size)
-            elif number >= end and size >= fullest:
-                end = inf  # There is more than there was.
-            ahead = min(width, ahead + 1) if size >= fullest else 1
-            fullest = max(size, fullest)
-    finally:
-        for _, future in waiting:
-            future.cancel()
-
-
 def land_items(
     items: Sequence[Any],
     sent_at: datetime,
@@ -330,12 +203,12 @@ def land_items(
     clock: Clock,
 ) -> Landed:
     """Lands the items of a page that are new or changed, asking for details where the stream has them."""
-    stored = [_as_stored(item) for item in items]
-    return _land_stored(stored, sent_at, source, landing, cursor, pool, report, window, clock)
+    stored = [as_stored(item) for item in items]
+    return land_stored(stored, sent_at, source, landing, cursor, pool, report, window, clock)
 
 
 @traced("medscribe.pull.page")
-def _land_stored(
+def land_stored(
     items: Sequence[Stored],
     sent_at: datetime,
     source: Source,
@@ -346,6 +219,7 @@ def _land_stored(
     window: Window,
     clock: Clock,
 ) -> Landed:
+    """See `land_items`; of what was made ready to be stored."""
     candidates: dict[str, Stored] = {}
     problems: list[Problem] = []
     for item, content in items:
@@ -482,10 +356,10 @@ def _answered(source: Source, source_id: str, answer: Answer) -> tuple[Any, date
 
 def storable(value: Any) -> Any:
     """The value with U+FFFD for U+0000: JSON allows it, PostgreSQL stores it neither in text nor in JSONB."""
-    return _as_stored(value)[0]
+    return as_stored(value)[0]
 
 
-def _as_stored(value: Any) -> Stored:
+def as_stored(value: Any) -> Stored:
     """See `storable`; with the content that was written to find out."""
     content = Content.of(value)
     if b"\\u0000" not in content.written:  # True also for an escaped backslash before the word u0000: no harm

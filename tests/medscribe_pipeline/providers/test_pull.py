@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from medscribe_pipeline.errors import Deferred, MedscribeError, ProviderContractError, Rejected, Retriable
 from medscribe_pipeline.providers.answers import Answer
+from medscribe_pipeline.providers.pages import pull_pages
 from medscribe_pipeline.providers.pull import (
     Page,
     PullReport,
     Window,
     items_of,
-    pull_pages,
     retry_waiting,
     workers,
 )

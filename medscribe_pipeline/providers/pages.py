@@ -1,0 +1,173 @@
+"""Numbered pages, each read once and landed in order, from the first one to the end of the list."""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import partial
+from hashlib import sha256
+from math import inf
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from medscribe_pipeline.errors import ProviderContractError
+from medscribe_pipeline.providers.pull import (
+    SAME_PAGE_TRIES,
+    PullReport,
+    as_stored,
+    land_stored,
+    too_many_pages,
+    workers,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Future, ThreadPoolExecutor
+    from datetime import datetime
+
+    from medscribe_pipeline.providers.pull import Clock, Page, Progress, Source, Stored, Window
+    from medscribe_pipeline.warehouse.landing import Landing
+
+__all__ = ["pull_pages"]
+
+
+def pull_pages(
+    fetch: Callable[[int], Page | None],
+    source: Source,
+    landing: Landing,
+    *,
+    first_page: int,
+    max_pages: int,
+    threads: int,
+    window: Window,
+    clock: Clock,
+    expected: int = 0,
+    stop_after_known_pages: int = 0,
+    created_at: Callable[[Any], datetime | None] = lambda _: None,
+    on_progress: Progress = lambda _: None,
+    give_up: Callable[[], None] = lambda: None,
+) -> PullReport:
+    """Reads numbered pages until an empty one (or none at all) and lands them in order.
+
+    Args:
+        fetch: Page number to page; `None` past the end.
+        source: The stream.
+        landing: Where it is written.
+        first_page: Number of the first page.
+        max_pages: More than that is a loop.
+        threads: Pages asked for at once.
+        window: Records created outside it are left alone.
+        clock: Gives the current time.
+        expected: How many records there were the last time: pages after as many are not asked for ahead. 0: not known.
+        stop_after_known_pages: Stop early after this many pages without news; 0 never.
+        created_at: Creation time of a list item, for `window`.
+        on_progress: Called after each page.
+        give_up: See `workers`.
+
+    Raises:
+        ProviderContractError: Pages repeat in a circle, or never end.
+    """
+    report = PullReport()
+    seen: set[str] = set()
+    previous: str | None = None
+    repeats = quiet = 0
+    with workers(threads, "pull", give_up) as pool:
+        for number, page in _prefetched(partial(_read, fetch), pool, first_page, threads, max_pages, expected):
+            current = page
+            for _ in range(SAME_PAGE_TRIES):
+                # The same page twice: a hiccup of the server, or one that clamps at its last page. Asking tells.
+                if current is None or current.digest not in seen:
+                    break
+                report.repeated_pages += 1
+                current = _read(fetch, number)
+            if current is None:
+                report.complete = True
+                break
+            items, digest = current.items, current.digest
+            if digest in seen:
+                repeats += 1
+                if digest != previous:
+                    raise ProviderContractError(
+                        "Pages repeat in a circle; check the provider's paging",
+                        code="page_circle",
+                        context={"page": number},
+                    )
+                if repeats > 1:  # Three times the same under three numbers: the list ended.
+                    report.complete = True
+                    break
+                continue
+            repeats = 0
+            seen.add(digest)
+            previous = digest
+            if window.since or window.until:
+                items = [(item, content) for item, content in items if window.covers(created_at(item))]
+            landed = land_stored(items, current.sent_at, source, landing, None, pool, report, window, clock)
+            report.pages += 1
+            report.items += len(current.items)
+            on_progress(report)
+            quiet = 0 if landed.new or landed.changed or landed.quarantined else quiet + 1
+            if stop_after_known_pages and quiet >= stop_after_known_pages:
+                break
+    return report
+
+
+class _ReadPage(NamedTuple):
+    """A page with at least one item, as it can be stored.
+
+    Attributes:
+        items: Its items.
+        sent_at: When it was asked for.
+        digest: What tells it from other pages.
+    """
+
+    items: list[Stored]
+    sent_at: datetime
+    digest: str
+
+
+def _read(fetch: Callable[[int], Page | None], number: int) -> _ReadPage | None:
+    """A page, in the thread that asks for it: to hash one while another is looked up is a second core's work."""
+    page = fetch(number)
+    if page is None or not page.items:
+        return None
+    items = [as_stored(item) for item in page.items]
+    digest = sha256("".join(content.hash for _, content in items).encode()).hexdigest()
+    return _ReadPage(items, page.sent_at, digest)
+
+
+def _prefetched(
+    read: Callable[[int], _ReadPage | None],
+    pool: ThreadPoolExecutor,
+    first: int,
+    width: int,
+    max_pages: int,
+    expected: int,
+) -> Iterator[tuple[int, _ReadPage | None]]:
+    """Pages in order, at most `width` of them asked for ahead; the window opens slowly, most lists are short.
+
+    Pages past the end of the list are asked for in vain, so none is asked for ahead where the end is near: after the
+    page with which as many records as `expected` have come, or after one with fewer records than others had.
+    """
+    waiting: deque[tuple[int, Future[_ReadPage | None]]] = deque()
+    following = first
+    ahead = 1
+    fullest = 0
+    end: float = inf
+    try:
+        while True:
+            while not waiting or (len(waiting) < ahead and following <= end):
+                waiting.append((following, pool.submit(read, following)))
+                following += 1
+            number, future = waiting.popleft()
+            if number - first >= max_pages:
+                raise too_many_pages(max_pages)
+            page = future.result()
+            yield number, page
+            size = len(page.items) if page else 0
+            if number == first and size and expected:
+                end = first + -(-expected // size)
+            elif number >= end and size >= fullest:
+                end = inf  # There is more than there was.
+            ahead = min(width, ahead + 1) if size >= fullest else 1
+            fullest = max(size, fullest)
+    finally:
+        for _, future in waiting:
+            future.cancel()
