@@ -12,6 +12,7 @@ from __future__ import annotations
 import binascii
 import math
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
 
     Check = Callable[[Any], str | None]
 
-__all__ = ["PRIMITIVES", "absolute", "decoded", "language", "mime_type", "one_of", "text"]
+__all__ = ["PRIMITIVES", "absolute", "decoded", "language", "mime_type", "one_of", "system", "text"]
 
 _MAX_STRING = 1_048_576  # characters
+_LONGEST_SYSTEM = 255  # of those that are remembered
 _INT32 = 2**31
 _INT64 = 2**63
 
@@ -55,12 +57,22 @@ def text(value: Any, limit: int = _MAX_STRING) -> str | None:
 
 
 def absolute(value: Any) -> str | None:
-    """A `uri` that stands on its own, as the system of a code or an identifier has to."""
+    """A `uri` that stands on its own."""
     if isinstance(value, str) and (
         _URN.fullmatch(value) if value[:4].lower() == "urn:" else _ABSOLUTE.fullmatch(value)
     ):
         return None
     return _uri(value) or (None if _ABSOLUTE.fullmatch(value) else "absolute-uri")
+
+
+def system(value: Any) -> str | None:
+    """`absolute`, of the system of a code or an identifier: there are few, so that what was found is remembered."""
+    return _system(value) if isinstance(value, str) and len(value) <= _LONGEST_SYSTEM else absolute(value)
+
+
+@lru_cache(maxsize=1024)
+def _system(value: str) -> str | None:
+    return absolute(value)
 
 
 def one_of(codes: frozenset[str]) -> Check:

@@ -18,7 +18,8 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
-from medscribe_pipeline.fhir.rules_primitives import PRIMITIVES, absolute, language, mime_type, one_of, text
+from medscribe_pipeline.fhir.rules_elements import ELEMENT_RULES
+from medscribe_pipeline.fhir.rules_primitives import PRIMITIVES, absolute, language, mime_type, one_of, system, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,8 +60,8 @@ def _any_text(value: Any) -> str | None:
 # By type and element, or by element alone.
 _CHECKS: dict[tuple[str, str], Check] = {
     ("Attachment", "data"): _any_text,  # decoded once, by the rule of the whole attachment
-    ("Coding", "system"): absolute,
-    ("Identifier", "system"): absolute,
+    ("Coding", "system"): system,
+    ("Identifier", "system"): system,
     ("BundleEntry", "fullUrl"): absolute,
     ("", "contentType"): mime_type,
     ("", "language"): language,
@@ -115,13 +116,15 @@ class TypeTable:
         model: The model it is read off.
         elements: Its elements by their JSON name, `_name` for the extensions of a primitive included.
         required: What has to be there: groups of names, one name of each.
+        rules: The rules of the type, beside those of its elements.
     """
 
-    __slots__ = ("elements", "model", "name", "required")
+    __slots__ = ("elements", "model", "name", "required", "rules")
 
     def __init__(self, release: Release, model: type[BaseModel]) -> None:
         self.name = model.__name__
         self.model = model
+        self.rules = ELEMENT_RULES.get(self.name, ())
         self.elements: dict[str, Element] = {}
         choices: dict[str, list[str]] = {}
         required: list[tuple[str, ...]] = []

@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from medscribe_pipeline.fhir.rules_contained import contained
-from medscribe_pipeline.fhir.rules_elements import ELEMENT_RULES, reference_kind
+from medscribe_pipeline.fhir.rules_elements import reference_kind
 from medscribe_pipeline.fhir.rules_types import resource_table
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class Walk:
         for names in table.required:
             if names[0] not in node and not any(name in node for name in names[1:]):
                 self.found("required", path, names[0])
-        for rule_of_type in ELEMENT_RULES.get(table.name, ()):
+        for rule_of_type in table.rules:
             for key, below in rule_of_type(node):
                 self.found(key, path, below)
 
@@ -140,9 +140,9 @@ class Walk:
                 self.found("element", path, name)
             elif known.many:
                 self._list(value, known, (path, name))
-            elif known.check is None:
+            elif (check := known.check) is None:
                 self._value(value, known, (path, name))
-            elif rule := known.check(value):
+            elif rule := check(value):
                 self.found(rule, path, name)
             elif known.role:
                 self._id(value, (path, name))
@@ -176,6 +176,10 @@ class Walk:
     def _reference(self, node: Node, targets: frozenset[str], path: Path) -> None:
         """The types of its target it tells; what it leads to is for the rules of the resource that holds it."""
         literal, kind = node.get("reference"), node.get("type")
+        if literal is None:
+            if isinstance(kind, str) and targets and kind not in targets:
+                self.found("reference-target", path)
+            return
         told = {each for each in (kind, reference_kind(literal)) if isinstance(each, str)}
         if len(told) > 1 or (targets and not told <= targets):
             self.found("reference-target", path)
