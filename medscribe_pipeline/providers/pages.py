@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from functools import partial
 from hashlib import sha256
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -70,14 +69,14 @@ def pull_pages(
     previous: str | None = None
     repeats = quiet = 0
     with workers(threads, "pull", give_up) as pool:
-        for number, page in _prefetched(partial(_read, fetch), pool, first_page, threads, max_pages, expected):
-            current = page
+        for number, page in _prefetched(fetch, pool, first_page, threads, max_pages, expected):
+            current = _read(page)
             for _ in range(SAME_PAGE_TRIES):
                 # The same page twice: a hiccup of the server, or one that clamps at its last page. Asking tells.
                 if current is None or current.digest not in seen:
                     break
                 report.repeated_pages += 1
-                current = _read(fetch, number)
+                current = _read(fetch(number))
             if current is None:
                 report.complete = True
                 break
@@ -123,9 +122,8 @@ class _ReadPage(NamedTuple):
     digest: str
 
 
-def _read(fetch: Callable[[int], Page | None], number: int) -> _ReadPage | None:
-    """A page, in the thread that asks for it: to hash one while another is looked up is a second core's work."""
-    page = fetch(number)
+def _read(page: Page | None) -> _ReadPage | None:
+    # Not in the threads that ask: they would wait for each other's turn at the interpreter longer than it takes.
     if page is None or not page.items:
         return None
     items = [as_stored(item) for item in page.items]
@@ -134,19 +132,19 @@ def _read(fetch: Callable[[int], Page | None], number: int) -> _ReadPage | None:
 
 
 def _prefetched(
-    read: Callable[[int], _ReadPage | None],
+    fetch: Callable[[int], Page | None],
     pool: ThreadPoolExecutor,
     first: int,
     width: int,
     max_pages: int,
     expected: int,
-) -> Iterator[tuple[int, _ReadPage | None]]:
+) -> Iterator[tuple[int, Page | None]]:
     """Pages in order, at most `width` of them asked for ahead; the window opens slowly, most lists are short.
 
     Pages past the end of the list are asked for in vain, so none is asked for ahead where the end is near: after the
     page with which as many records as `expected` have come, or after one with fewer records than others had.
     """
-    waiting: deque[tuple[int, Future[_ReadPage | None]]] = deque()
+    waiting: deque[tuple[int, Future[Page | None]]] = deque()
     following = first
     ahead = 1
     fullest = 0
@@ -154,7 +152,7 @@ def _prefetched(
     try:
         while True:
             while not waiting or (len(waiting) < ahead and following <= end):
-                waiting.append((following, pool.submit(read, following)))
+                waiting.append((following, pool.submit(fetch, following)))
                 following += 1
             number, future = waiting.popleft()
             if number - first >= max_pages:
