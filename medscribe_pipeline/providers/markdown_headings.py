@@ -27,11 +27,11 @@ from medscribe_pipeline.providers.headings import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from markdown_it.token import Token
 
-__all__ = ["FINDINGS", "PLANS", "MarkdownHeading", "find_headings", "outdented"]
+__all__ = ["FINDINGS", "PLANS", "MarkdownDocument", "MarkdownHeading", "find_headings", "outdented"]
 
 FINDINGS = frozenset({"SOAP_SUBJECTIVE", "SOAP_OBJECTIVE"})
 """The parts that make a note a SOAP note."""
@@ -80,17 +80,34 @@ class _Lead:
     colon: bool
 
 
+@dataclass(frozen=True, slots=True)
+class MarkdownDocument:
+    """A document in blocks.
+
+    Attributes:
+        tokens: Its blocks; those of type `inline` have their content, and no children.
+        lines: Its lines.
+        inline: Parses the content of a block, with the link definitions of the document.
+    """
+
+    tokens: Sequence[Token]
+    lines: Sequence[str]
+    inline: Callable[[str], Sequence[Token]]
+
+
 def find_headings(
-    tokens: Sequence[Token], lines: Sequence[str], spellings: Mapping[str, str | None]
+    document: MarkdownDocument, spellings: Mapping[str, str | None], *, missed: set[str] | None = None
 ) -> list[MarkdownHeading]:
     """The headings of a document, in order.
 
     Args:
-        tokens: The parsed document.
-        lines: Its lines.
+        document: The document.
         spellings: Folded spelling (`headings.fold`) to section key.
+        missed: Takes what was looked for among them and is not there. With none of these added to the spellings, the
+            headings are the same.
     """
-    finder = _Finder(lines, spellings)
+    tokens = document.tokens
+    finder = _Finder(document, spellings, set() if missed is None else missed)
     for index, token in enumerate(tokens):
         if token.map is None:
             continue
@@ -104,10 +121,12 @@ def find_headings(
 class _Finder:
     """Collects headings block by block, and remembers which of them are open."""
 
-    def __init__(self, lines: Sequence[str], spellings: Mapping[str, str | None]) -> None:
+    def __init__(self, document: MarkdownDocument, spellings: Mapping[str, str | None], missed: set[str]) -> None:
         self.found: list[MarkdownHeading] = []
-        self._lines = lines
+        self._lines = document.lines
+        self._inline = document.inline
         self._spellings = spellings
+        self._missed = missed
         self._open: list[MarkdownHeading] = []
 
     def block(self, token: Token, inline: Token, start: int, end: int) -> None:
@@ -119,7 +138,7 @@ class _Finder:
                 self._add(lead, int(token.tag.removeprefix("h")), start, end)
                 return
         for offset, line in enumerate(inline.content.split("\n")):
-            self._line(line.strip(), inline if offset == 0 else None, start + offset)
+            self._line(line.strip(), inline.content if offset == 0 else None, start + offset)
 
     def item(self, opening: Sequence[Token], start: int, end: int) -> None:
         """An item of a top-level list: its first line may be a heading. `opening` are the two tokens in it."""
@@ -136,7 +155,7 @@ class _Finder:
             column = max(self._lines[start].find(first), 0)
             self._add(lead, _ITEM, start, start + 1, indent=column, item_end=end)
 
-    def _line(self, line: str, first_of: Token | None, number: int) -> None:
+    def _line(self, line: str, first_of: str | None, number: int) -> None:
         """A line of a paragraph; `first_of` is the text of the paragraph where it is the first one."""
         lead = self._lead(line)
         if lead is None:
@@ -155,13 +174,15 @@ class _Finder:
         if is_heading:
             self._add(lead, _BOLD if lead.marked else _PLAIN, number, number + 1)
 
-    def _unknown(self, line: str, inline: Token) -> _Lead | None:
+    def _unknown(self, line: str, paragraph: str) -> _Lead | None:
         """The first line of a paragraph as a heading for its shape alone.
 
         Bold words that lead into text are one only where the heading before was such, too (`**Procedure:** rest`, then
         `**Anaesthesia:** rest`), and holds no parts of its own: in a plan they are part of the plan.
         """
-        bold, rest = _bold_title(line, inline)
+        if not line.startswith(("**", "__")):
+            return None
+        bold, rest = _bold_title(line, self._inline(paragraph))
         if bold is None:
             return None
         last = self._open[-1] if self._open else None
@@ -218,6 +239,7 @@ class _Finder:
                 folded = fold(written)
                 if folded in self._spellings:
                     return folded
+                self._missed.add(folded)
         return None
 
 
@@ -230,9 +252,9 @@ def _is_title(title: str, *, underlined: bool) -> bool:
     return len(title) <= MAX_MARKDOWN_TITLE
 
 
-def _bold_title(line: str, inline: Token) -> tuple[str | None, str]:
+def _bold_title(line: str, inline: Sequence[Token]) -> tuple[str | None, str]:
     """A short title in bold at the beginning of a paragraph that is no sentence, and what follows its colon."""
-    children = [child for child in inline.children or [] if child.type != "text" or child.content]
+    children = [child for child in inline if child.type != "text" or child.content]
     if [child.type for child in children[:3]] != ["strong_open", "text", "strong_close"]:
         return None, ""
     inner = children[1].content

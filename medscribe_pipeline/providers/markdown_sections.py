@@ -19,13 +19,14 @@ import re
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from medscribe_pipeline.notes import NoteSection
 from medscribe_pipeline.providers.headings import Headings, load_headings
 from medscribe_pipeline.providers.markdown_headings import (
     FINDINGS,
     PLANS,
+    MarkdownDocument,
     MarkdownHeading,
     find_headings,
     outdented,
@@ -51,10 +52,24 @@ def known_headings() -> Headings:
 
 
 @cache
-def _parser() -> MarkdownIt:
+def _parsers() -> tuple[MarkdownIt, MarkdownIt]:
+    """One for whole documents, and one that leaves the texts of their blocks as they are."""
     from markdown_it import MarkdownIt  # noqa: PLC0415  # slow to load, and not every provider writes Markdown
 
-    return MarkdownIt("commonmark").enable("table")
+    whole, blocks = (MarkdownIt("commonmark").enable("table") for _ in range(2))
+    return whole, blocks.disable(["inline", "text_join"])
+
+
+def _parse(text: str) -> MarkdownDocument:
+    whole, blocks = _parsers()
+    # Link definitions, which the texts may refer to.
+    environment: dict[str, Any] = {}
+    tokens = blocks.parse(text, environment)
+
+    def inline(content: str) -> Sequence[Token]:
+        return whole.parseInline(content, environment)[0].children or ()
+
+    return MarkdownDocument(tokens, text.split("\n"), inline)
 
 
 def split_markdown(text: str, *, soap: bool = False) -> tuple[NoteSection, ...]:
@@ -72,16 +87,16 @@ def split_markdown(text: str, *, soap: bool = False) -> tuple[NoteSection, ...]:
     >>> [(s.key, s.title, s.text) for s in split_markdown("- **Subjective:** cough\n- **Objective**\n  - T 38")]
     [('SOAP_SUBJECTIVE', 'Subjective', 'cough'), ('SOAP_OBJECTIVE', 'Objective', '- T 38')]
     """
-    text = "\n".join(_LINE_END.split(text))
-    parse = _parser().parse
-    tokens, lines = parse(text), text.split("\n")
-    if _is_wrapped(tokens, lines):
-        tokens, lines = parse(tokens[0].content), tokens[0].content.split("\n")
+    document = _parse("\n".join(_LINE_END.split(text)))
+    if _is_wrapped(document.tokens, document.lines):
+        document = _parse(document.tokens[0].content)
+    tokens, lines = document.tokens, document.lines
     table = known_headings()
-    found = find_headings(tokens, lines, table.known)
-    if not _is_soap(found):
+    missed: set[str] = set()
+    found = find_headings(document, table.known, missed=missed)
+    if not (_is_soap(found) or missed.isdisjoint(table.only_in_soap)):
         # Single letters count only where they complete a SOAP note: elsewhere `P: 80` is a pulse.
-        with_letters = find_headings(tokens, lines, {**table.known, **table.only_in_soap})
+        with_letters = find_headings(document, table.in_soap)
         found = with_letters if _is_soap(with_letters) else found
     if soap or _is_soap(found):
         found = [replace(heading, key=table.replaced_in_soap.get(heading.key or "", heading.key)) for heading in found]
