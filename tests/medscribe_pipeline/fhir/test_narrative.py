@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from medscribe_pipeline.fhir.narrative import XHTML, clean_text, is_blank, plain_text, to_xhtml
+from medscribe_pipeline.fhir.narrative import XHTML, both_forms, clean_text, is_blank, plain_text, to_xhtml
+
+if TYPE_CHECKING:
+    from medscribe_pipeline.notes import TextFormat
 
 ANY_TEXT = st.text(alphabet=st.characters(exclude_categories=()))  # surrogates and controls included
 ALLOWED = {f"{{{XHTML}}}{name}" for name in ("div", "p", "br", "ul", "li")}
@@ -93,3 +97,14 @@ def test_blank_is_what_nobody_would_see(text: str, blank: bool) -> None:
 @settings(max_examples=300, deadline=None)
 def test_blank_is_what_has_no_plain_text(text: str) -> None:
     assert is_blank(text) == (plain_text(text) == "")
+
+
+@settings(max_examples=200, deadline=None)
+@given(ANY_TEXT | st.text(st.sampled_from("-*a \n1.<&`#\t"), max_size=12), st.sampled_from(["text", "markdown"]))
+@example("- a\n\n  - b\n c\nd", "text")
+@example("---", "markdown")
+@example("**a**\n\n1. *b*\n", "markdown")
+def test_both_forms_at_once_are_those_of_each_alone(text: str, text_format: TextFormat) -> None:
+    alone = plain_text(text, text_format), to_xhtml(text, text_format)
+
+    assert both_forms(text, text_format) == (("", "") if is_blank(text, text_format) else alone)

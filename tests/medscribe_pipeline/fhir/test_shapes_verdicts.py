@@ -265,6 +265,20 @@ def test_an_id_stands_for_one_element(known: Known) -> None:
         del holder["id"]
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_section_with_an_id_in_it_is_not_known_apart(known: Known, nested: bool) -> None:
+    """What stands beside it may have that id, in the same place or in another of the Composition."""
+    resource = copy.deepcopy(RICHEST["Composition R4"][1])
+    section = {"title": "Synthetic", "code": {"coding": [{"system": "urn:x:y", "code": "x", "id": "x"}], "text": "x"}}
+    section["text"] = {"status": "additional", "div": div("<p>x</p>")}
+    resource["section"] = [{"title": "Around", "section": [section]} if nested else section]
+    check_shape(resource, "R4", known)
+
+    for others in ({"section": resource["section"] * 2}, {"meta": {"security": [{"code": "x", "id": "x"}]}}):
+        found = findings(resource | others, "R4", lambda one, of: check_shape(one, of, known))
+        assert {each.rule for each in found} == {"element-id"}
+
+
 def test_the_same_under_another_name_is_something_else(known: Known) -> None:
     resource = {key: value for key, value in RICHEST["DocumentReference R4"][1].items() if key != "language"}
     check_shape(resource, "R4", known)
