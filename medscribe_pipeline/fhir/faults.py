@@ -68,6 +68,8 @@ def _faults_of(warehouse: Warehouse, day: date) -> Counter[str]:
     with warehouse.read() as connection:
         for note_id, version, state, kind, values in connection.execute(query):
             document = _decisive(values)
+            if kind not in _OF_THE_NOTE and not any(document.values()):
+                continue  # A Provenance, as we build it: no identifier and no status.
             own = set(_identifiers(document))
             taken = {(kind, *each) for each in own}
             found[SHARED] += not seen.isdisjoint(taken)
@@ -109,7 +111,8 @@ def _identifiers(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _is_of(identifiers: set[tuple[str, str]], note_id: str, version: str) -> bool:
     """Whether a document names its own note, and if a version then its own."""
-    expected = version_identifier(uuid.UUID(note_id), version)
-    versions = {value for system, value in identifiers if system == VERSION_SYSTEM}
     named = {value for system, value in identifiers if system != VERSION_SYSTEM}
-    return named == {note_id} and versions <= {expected}
+    if named != {note_id}:
+        return False
+    versions = {value for system, value in identifiers if system == VERSION_SYSTEM}
+    return not versions or versions == {version_identifier(uuid.UUID(note_id), version)}
