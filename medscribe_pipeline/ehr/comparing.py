@@ -125,7 +125,7 @@ def identifiers(resource: Resource) -> list[tuple[str, str]]:
     return [
         (each["system"], each["value"])
         for each in each_one
-        if isinstance(each, dict) and {"system", "value"} <= set(each)
+        if isinstance(each, dict) and "system" in each and "value" in each
     ]
 
 

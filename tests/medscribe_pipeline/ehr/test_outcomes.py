@@ -241,6 +241,8 @@ def test_a_body_of_another_shape_has_no_codes(body: Any) -> None:
         ("é", None),
         ("3\n4", None),
         ("x" * 65, None),
+        (f'W/"{"x" * 60}"', f'W/"{"x" * 60}"'),
+        (f'W/"{"x" * 61}"', None),
         (3, None),
         (None, None),
     ],

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import copy
+import uuid
 from dataclasses import replace
 from typing import Any
+from urllib.parse import quote
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from medscribe_pipeline.ehr.ledger import COMPOSITION, DOCUMENT_REFERENCE, KINDS, Copy, Key
 from medscribe_pipeline.ehr.sending import Shipment
+from medscribe_pipeline.ehr.strategies.steps import condition_of, full_url
+from medscribe_pipeline.ehr.targets import Capabilities
 from medscribe_pipeline.fhir import build_documents, check
 from tests.fhir_options import options
 from tests.medscribe_pipeline.ehr.clinic import note
@@ -64,3 +71,20 @@ def test_an_update_in_place_does_not_say_that_a_resource_replaces_itself() -> No
     assert "relatesTo" not in updated[DOCUMENT_REFERENCE]
     assert updated[DOCUMENT_REFERENCE]["docStatus"] == updated[COMPOSITION]["status"] == "amended"
     assert leaving.resources[DOCUMENT_REFERENCE]["relatesTo"]
+
+
+@given(st.uuids(), st.sampled_from(KINDS))
+def test_the_address_of_an_entry_is_the_uuid_its_note_and_kind_make(note_id: uuid.UUID, kind: str) -> None:
+    leaving = Shipment(Key("ehr", str(note_id), "v"), {})
+
+    assert full_url(leaving, kind) == uuid.uuid5(note_id, kind).urn
+
+
+@given(st.one_of(st.text(st.characters(codec="utf-8"), max_size=12), st.uuids().map(str)))
+@settings(max_examples=200, deadline=None)
+def test_a_condition_has_nothing_in_it_that_ends_its_value(value: str) -> None:
+    resource = {"identifier": {"system": "https://example.org/sid/note", "value": value}}
+
+    condition = condition_of(resource, COMPOSITION, Capabilities(conditional_create=True))
+
+    assert condition == f"identifier=https://example.org/sid/note%7C{quote(value, safe=':/')}"
