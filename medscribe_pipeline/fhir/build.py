@@ -180,7 +180,9 @@ def _due_query(account: str, day: date, version: str) -> sa.Select[tuple[str]]:
             fhir_documents.c.note_id == notes.c.note_id,
             fhir_documents.c.version == notes.c.version,
             fhir_documents.c.mapping_version == version,
-            fhir_documents.c.visit_day == notes.c.visit_day,
+            # The day in disguise, which is never NULL: else PostgreSQL knows that of the documents, too, and for a day
+            # that is not in its statistics yet it goes through all of them for each note.
+            sa.func.coalesce(fhir_documents.c.visit_day, notes.c.visit_day) == notes.c.visit_day,
         )
         .exists()
     )

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from medscribe_pipeline.ehr.waiting import make_due
-from medscribe_pipeline.fhir.build import build_day, mapping_version
+from medscribe_pipeline.fhir.build import build_day, count_due, mapping_version
 from medscribe_pipeline.fhir.coverage import read_coverage
 from medscribe_pipeline.fhir.options import BuildOptions
 from medscribe_pipeline.notes import content_hash
@@ -151,6 +151,25 @@ def test_what_a_day_takes_does_not_depend_on_how_much_there_is_of_other_days(hou
     found = [(match[1], match[2]) for plan in plans if (match := re.match(r"(?:SCAN|SEARCH) (\w+)\b(.*)", plan))]
     assert {table for table, _ in found} >= {source_records.name, notes.name, note_sections.name}
     assert [table for table, by in found if table in growing and (not by or by.endswith(" (account=?)"))] == []
+
+
+@pytest.mark.parametrize("settings", ["postgresql"], indirect=True)
+def test_documents_of_a_day_nobody_counted_yet_are_found_by_their_notes(house: House) -> None:
+    yesterday = TODAY - DAY
+    house.land(*range(400), at=NOW - DAY)
+    house.map(yesterday)
+    house.build(yesterday)
+    asked: list[tuple[str, Any]] = []
+    with house.warehouse.engine.connect() as connection:
+        connection.exec_driver_sql("ANALYZE notes, fhir_documents")
+        sa.event.listen(connection, "before_cursor_execute", lambda *args: asked.append(args[2:4]))
+        assert count_due(connection, house.warehouse.account, TODAY, mapping_version(house.settings)) == 0
+        ((statement, parameters),) = asked
+        plan = str(connection.exec_driver_sql(f"EXPLAIN {statement}", parameters).all())
+
+    # By their day they would be all documents of the day, for each of its notes.
+    assert "ix_fhir_documents_day" not in plan
+    assert "pk_fhir_documents" in plan
 
 
 def test_days_come_oldest_first_and_no_more_than_asked_for(house: House) -> None:
