@@ -153,8 +153,8 @@ def note_date(note: ScribeNote) -> datetime:
     Raises:
         MedscribeError: Code `no_date`: nobody knows any, and a Composition must have one.
     """
-    known = (note.updated_at, note.created_at, note.validated_at, note.visit.ended_at, note.visit.started_at)
-    date = next((at for at in known if at is not None), None)
+    visit = note.visit
+    date = note.updated_at or note.created_at or note.validated_at or visit.ended_at or visit.started_at
     if date is None:
         raise MedscribeError("Neither the note nor its visit has a time.", code="no_date")
     return date

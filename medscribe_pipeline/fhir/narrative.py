@@ -39,6 +39,7 @@ _FINE = "\t\u00a0\u202f"
 _VISIBLE = re.compile("[^\\s\x00-\x08\x0e-\x1b\ufffe\uffff]")
 _BULLETS = frozenset("-•")
 _LINES = "<br/>\n"
+_TEXT_ENDS, _LIST_ENDS, _NEXT_ITEM = "</p>", "</li>\n</ul>", "</li>\n<li>"
 
 
 def clean_text(text: str) -> str:
@@ -139,34 +140,23 @@ def _render(text: str) -> Rendered:
 
 
 def _of_plain(text: str) -> str:
-    blocks: list[str] = []
-    paragraph: list[str] = []
-    items: list[list[str]] = []
-
-    def close() -> None:
-        if paragraph:
-            blocks.append(f"<p>{_LINES.join(paragraph)}</p>")
-            paragraph.clear()
-        if items:
-            entries = "\n".join(f"<li>{_LINES.join(item)}</li>" for item in items)
-            blocks.append(f"<ul>\n{entries}\n</ul>")
-            items.clear()
-
+    written: list[str] = []
+    end = ""  # of the block that is open
     # Escaped as a whole: that neither adds nor takes lines, white space or bullets.
     for line in html.escape(text, quote=False).split("\n"):
         words = line.strip()
-        # A bullet is a mark, white space and something after it: "-5" and a lone dash are text.
         if not words:
-            close()
+            if end:
+                written += end, "\n"
+                end = ""
+        # A bullet is a mark, white space and something after it: "-5" and a lone dash are text.
         elif words[0] in _BULLETS and words[1:2].isspace():
-            if paragraph:
-                close()
-            items.append([words[1:].lstrip()])
-        elif items and line[0].isspace():
-            items[-1].append(words)
+            begin = f"{end}\n<ul>\n<li>" if end else "<ul>\n<li>"
+            written += _NEXT_ITEM if end == _LIST_ENDS else begin, words[1:].lstrip()
+            end = _LIST_ENDS
+        elif end == _TEXT_ENDS or (end and line[0].isspace()):
+            written += _LINES, words
         else:
-            if items:
-                close()
-            paragraph.append(words)
-    close()
-    return "\n".join(blocks)
+            written += f"{end}\n<p>" if end else "<p>", words
+            end = _TEXT_ENDS
+    return "".join(written).rstrip("\n") + end
