@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 # Requests marked as sent beyond those the threads work at, so that no thread waits for a commit: so many at least, and
 # so many for each thread.
 _AHEAD = 8
-_AHEAD_OF_EACH = 4
+_AHEAD_OF_EACH = 2
 # Requests' worth of notes claimed at once, for each thread: enough to choose among patients, few enough to give back.
 _CLAIMS = 8
 # Notes claimed or marked in one transaction at the most: a query takes no more ids.

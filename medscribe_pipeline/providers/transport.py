@@ -58,7 +58,7 @@ class Lanes:
     A pool shared by threads would be httpx's own way. But httpcore takes an idle connection on which bytes arrive
     for one the server has closed, and it may look just when another thread has begun to use that connection: it
     then closes it under that thread's hands. With more threads than connections that was one request in sixty over
-    loopback, and for a write each of them is an unknown outcome. So every lane is a client with a single
+    loopback, and for a write each of them is an unknown outcome. So every lane has a single
     connection, borrowed for one exchange.
 
     Args:
