@@ -15,7 +15,7 @@ from medscribe_pipeline.notes import NoteState, content_hash
 from medscribe_pipeline.processes import Batch, batches_of, differs, share
 from medscribe_pipeline.providers.catalogue import PROVIDERS
 from medscribe_pipeline.providers.due import is_due, read_due, still_due
-from medscribe_pipeline.providers.headings import headings_version
+from medscribe_pipeline.providers.headings_file import headings_version
 from medscribe_pipeline.providers.pull import UNEXPECTED, field_paths
 from medscribe_pipeline.providers.records import Held
 from medscribe_pipeline.warehouse.history import keep_replaced

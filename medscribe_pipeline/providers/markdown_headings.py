@@ -18,13 +18,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from medscribe_pipeline.providers.headings import (
-    LONGEST_ACRONYM,
-    MAX_MARKDOWN_TITLE,
-    MAX_TITLE,
-    SENTENCE,
-    fold,
-)
+from medscribe_pipeline.providers.headings import LONGEST_ACRONYM, SENTENCE
+from medscribe_pipeline.providers.headings_file import MAX_MARKDOWN_TITLE, MAX_TITLE, fold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -22,7 +22,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from medscribe_pipeline.notes import NoteSection
-from medscribe_pipeline.providers.headings import Headings, load_headings
+from medscribe_pipeline.providers.headings_file import Headings, load_headings
 from medscribe_pipeline.providers.markdown_headings import (
     FINDINGS,
     PLANS,

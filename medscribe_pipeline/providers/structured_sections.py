@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, Protocol
 
 from medscribe_pipeline.notes import NoteSection, canonical_json
-from medscribe_pipeline.providers.headings import fold
+from medscribe_pipeline.providers.headings_file import fold
 from medscribe_pipeline.providers.markdown_headings import FINDINGS
 from medscribe_pipeline.providers.markdown_sections import known_headings, split_markdown
 from medscribe_pipeline.providers.markdown_text import escaped

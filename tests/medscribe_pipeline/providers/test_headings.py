@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from medscribe_pipeline.errors import ConfigError
 from medscribe_pipeline.notes import NoteSection
 from medscribe_pipeline.providers import headings
-from medscribe_pipeline.providers.headings import load_headings, split_sections
+from medscribe_pipeline.providers.headings import split_sections
+from medscribe_pipeline.providers.headings_file import fold, load_headings, shipped_headings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -61,7 +62,7 @@ def depth_first(sections: Iterable[NoteSection]) -> list[NoteSection]:
 
 
 def test_the_shipped_file_covers_every_key_and_no_other() -> None:
-    shipped = headings._shipped()
+    shipped = shipped_headings()
     assert {*shipped.known.values(), *shipped.only_in_soap.values()} - {None} == KEYS
 
 
@@ -379,7 +380,7 @@ def test_folding_is_of_each_character(heading: str) -> None:
         plain = plain.replace(written, meant)
     letters = [letter for letter in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(letter)]
     expected = " ".join("".join(letter if letter.isalnum() else " " for letter in letters).split())
-    assert headings.fold(heading) == expected
+    assert fold(heading) == expected
 
 
 @settings(max_examples=100, deadline=None)
