@@ -50,8 +50,8 @@ R = TypeVar("R")
 MOST_BY_DEFAULT = 4
 """Each helper holds some 90 MB, and a database has other things to do than to wait for us."""
 
-LANES = 2
-"""Threads of a process that works alone: one waits for the database while the other maps."""
+LANES = 3
+"""Threads of a process that works alone: while one or two wait for the database, another maps."""
 
 AHEAD = 2
 """Batches a helper has at once: the one it is at, and the next. This process gives out none while it is at one."""
