@@ -1,5 +1,8 @@
 """Asset checks: what must hold before delivery and after every build, counted from the tables themselves.
 
+In a run of visit days they look at those days, so that a run takes no longer the more is stored. Run by themselves, for
+no days, they look at everything.
+
 One check blocks: while a document is wrong, no document of the run is delivered. The others only tell.
 """
 
@@ -29,27 +32,43 @@ SETTLING = timedelta(minutes=15)
 """A job whose time was up after the run had asked for the last time is given up by the next run: that is in order."""
 
 
-@dg.asset_check(asset=NOTES, description="No record became two notes, no document on the EHR belongs to two notes.")
-def no_duplicate_keys(warehouse: WarehouseResource) -> dg.AssetCheckResult:
-    """Fails on any duplicate."""
+@dg.asset_check(
+    asset=NOTES,
+    description="No record became two notes, no document on the EHR belongs to two notes: nothing of the run's days "
+    "has a double on any day. Run by itself: of all days.",
+)
+def no_duplicate_keys(context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource) -> dg.AssetCheckResult:
+    """Fails on any duplicate of something of the run's days; of any day, when it is run by itself."""
+    days = _days_of(context)
     with failures_told():
-        found = reports.duplicates(warehouse.warehouse, list(warehouse.settings.targets))
-    return dg.AssetCheckResult(passed=not any(found.values()), metadata=dict(found))
+        found = reports.duplicates(warehouse.warehouse, list(warehouse.settings.targets), days)
+    return dg.AssetCheckResult(passed=not any(found.values()), metadata={"days": _looked_at(days), **found})
 
 
-@dg.asset_check(asset=NOTES, description="Every section and every document belongs to a note.")
-def no_orphans(warehouse: WarehouseResource) -> dg.AssetCheckResult:
-    """Fails on any orphan."""
+@dg.asset_check(
+    asset=NOTES,
+    description="Every document of the run's days belongs to a note, and so do the sections beside it. Run by itself: "
+    "every section and every document there is.",
+)
+def no_orphans(context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource) -> dg.AssetCheckResult:
+    """Fails on any orphan of the run's days; on any at all, when it is run by itself."""
+    days = _days_of(context)
     with failures_told():
-        found = reports.orphans(warehouse.warehouse)
-    return dg.AssetCheckResult(passed=not any(found.values()), metadata=dict(found))
+        found = reports.orphans(warehouse.warehouse, days)
+    return dg.AssetCheckResult(passed=not any(found.values()), metadata={"days": _looked_at(days), **found})
 
 
-@dg.asset_check(asset=NOTES, description="On every day: landed = notes + parts + held + quarantined + not mapped yet.")
-def landed_is_accounted_for(warehouse: WarehouseResource) -> dg.AssetCheckResult:
-    """Fails if a landed record of any day is nowhere."""
+@dg.asset_check(
+    asset=NOTES,
+    description="On every day of the run: landed = notes + parts + held + quarantined + not mapped yet. "
+    "Run by itself: on all days.",
+)
+def landed_is_accounted_for(
+    context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource
+) -> dg.AssetCheckResult:
+    """Fails if a landed record of any day of the run is nowhere; of any day at all, when it is run by itself."""
     with failures_told():
-        balances = reports.day_balances(warehouse.warehouse)
+        balances = reports.day_balances(warehouse.warehouse, _days_of(context))
     wrong = [balance for balance in balances if not balance.balanced]
     return dg.AssetCheckResult(
         passed=not wrong,
@@ -61,16 +80,24 @@ def landed_is_accounted_for(warehouse: WarehouseResource) -> dg.AssetCheckResult
     )
 
 
-@dg.asset_check(asset=COMPOSITIONS, description="The mapping knows every section key that was seen.")
-def known_section_keys(warehouse: WarehouseResource) -> dg.AssetCheckResult:
+@dg.asset_check(
+    asset=COMPOSITIONS,
+    description="The mapping knows every section key that was seen on the days of the run. Run by itself: on all days.",
+)
+def known_section_keys(context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource) -> dg.AssetCheckResult:
     """Warns of keys without a row: their sections are sent as they came, with the own code only."""
+    days = _days_of(context)
     with failures_told():
-        covered = read_coverage(warehouse.warehouse, BuildOptions.of(warehouse.settings.fhir).mapping)
+        covered = read_coverage(warehouse.warehouse, BuildOptions.of(warehouse.settings.fhir).mapping, days)
     unknown = sorted({row.key or "" for row in covered.shown() if row.codes.treatment is Treatment.UNKNOWN})
     return dg.AssetCheckResult(
         passed=not unknown,
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"keys_unknown": covered.keys_unknown, "keys": ", ".join(unknown[:SHOWN]) or "none"},
+        metadata={
+            "days": _looked_at(days),
+            "keys_unknown": covered.keys_unknown,
+            "keys": ", ".join(unknown[:SHOWN]) or "none",
+        },
     )
 
 
@@ -82,9 +109,12 @@ def known_section_keys(warehouse: WarehouseResource) -> dg.AssetCheckResult:
 )
 def documents_may_leave(context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource) -> dg.AssetCheckResult:
     """Fails on any fault in the documents of the run's days; of all days, when it is run by itself."""
+    days = _days_of(context)
     with failures_told():
-        found = find_faults(warehouse.warehouse, _days_of(context))
-    return dg.AssetCheckResult(passed=not found, metadata={code: found[code] for code in FAULTS})
+        found = find_faults(warehouse.warehouse, days)
+    return dg.AssetCheckResult(
+        passed=not found, metadata={"days": _looked_at(days), **{code: found[code] for code in FAULTS}}
+    )
 
 
 def delivery_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
@@ -125,6 +155,11 @@ def _days_of(context: dg.AssetCheckExecutionContext) -> list[date] | None:
     if not (context.has_partition_key or context.has_partition_key_range):
         return None
     return [date.fromisoformat(key) for key in sorted(context.partition_keys)]
+
+
+def _looked_at(days: list[date] | None) -> int | str:
+    """How many days a check looked at, for its figures."""
+    return "all" if days is None else len(days)
 
 
 def work_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:

@@ -150,22 +150,18 @@ def count_due(connection: sa.Connection, account: str, day: date, version: str) 
 
     Or a person has put them aside.
     """
-    waiting = (
-        sa.select(quarantine.c.id)
-        .where(
-            quarantine.c.account == account,
-            quarantine.c.stage == STAGE,
-            quarantine.c.provider == notes.c.provider,
-            quarantine.c.stream == notes.c.stream,
-            quarantine.c.source_id == notes.c.source_id,
-            quarantine.c.payload_hash == notes.c.version,
-            concerns_us(),
-        )
-        .exists()
-    )
     buildable = sa.or_(notes.c.state == "retracted", sa.and_(notes.c.state != "failed", notes.c.has_text))
-    due = _due_query(account, day, version).where(~waiting, buildable).subquery()
-    return connection.scalar(sa.select(sa.func.count()).select_from(due)) or 0
+    named = (notes.c.provider, notes.c.stream, notes.c.source_id, notes.c.kind)
+    query = _due_query(account, day, version).where(buildable).with_only_columns(*named, notes.c.version)
+    # By their ids, which the database cannot make: by their names it would look through all there are for each note.
+    due = [(_quarantine_id(account, *name), newest) for *name, newest in connection.execute(query)]
+    waiting: set[tuple[str, str]] = set()
+    for chunk in in_chunks([row_id for row_id, _ in due]):
+        rows = sa.select(quarantine.c.id, quarantine.c.payload_hash).where(
+            among(connection, quarantine.c.id, chunk), concerns_us()
+        )
+        waiting.update((row_id, hashed) for row_id, hashed in connection.execute(rows))
+    return sum(each not in waiting for each in due)
 
 
 def _due(warehouse: Warehouse, day: date, version: str) -> list[str]:
@@ -299,7 +295,7 @@ def _write(
     warehouse.upsert(connection, fhir_documents, again, not_older_by="source_seq")
     report.removed += _remove_leftovers(connection, sorted(built_before))
     report.newly_quarantined += write_quarantine(warehouse, connection, problems).fresh
-    resolve_quarantine(connection, [_quarantine_id(warehouse, each.item.note) for each in healthy], now)
+    resolve_quarantine(connection, [_id_of(warehouse, each.item.note) for each in healthy], now)
     report.built += len(healthy)
     for each in healthy:
         report.left_out.update(each.left_out)
@@ -355,16 +351,20 @@ def _nothing_to_build(item: MappedNote) -> str | None:
     return None
 
 
-def _quarantine_id(warehouse: Warehouse, note: ScribeNote) -> str:
+def _id_of(warehouse: Warehouse, note: ScribeNote) -> str:
+    return _quarantine_id(warehouse.account, note.provider, note.stream, note.source_id, note.kind)
+
+
+def _quarantine_id(account: str, provider: str, stream: str, source_id: str, kind: str) -> str:
     """One record may have become several notes: each has a row of its own."""
-    source = note.source_id if note.kind == "note" else f"{note.source_id}\x1f{note.kind}"
-    return quarantine_id(warehouse.account, STAGE, note.provider, note.stream, source)
+    source = source_id if kind == "note" else f"{source_id}\x1f{kind}"
+    return quarantine_id(account, STAGE, provider, stream, source)
 
 
 def _problem(warehouse: Warehouse, built: _Built, code: str, now: datetime, run_id: str | None) -> dict[str, Any]:
     note = built.item.note
     return {
-        "id": _quarantine_id(warehouse, note),
+        "id": _id_of(warehouse, note),
         "account": warehouse.account,
         "stage": STAGE,
         "provider": note.provider,

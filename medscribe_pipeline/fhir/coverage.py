@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from dataclasses import dataclass
+from datetime import date
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from medscribe_pipeline.fhir.sections import one_line
 from medscribe_pipeline.warehouse.tables import note_sections, notes
 
 if TYPE_CHECKING:
-    from datetime import date
+    from collections.abc import Collection
 
     from medscribe_pipeline.fhir.sections import Mapping
     from medscribe_pipeline.warehouse.store import Warehouse
@@ -135,8 +136,8 @@ def codes_of(mapping: Mapping, key: str | None) -> KeyCodes:
     return KeyCodes(Treatment.LOINC if row.loinc else Treatment.OWN_CODE, row.loinc, row.fit)
 
 
-def read_coverage(warehouse: Warehouse, mapping: Mapping, day: date | None = None) -> Coverage:
-    """Counts the sections of an account by provider and key: one query, for one visit day or for all of them."""
+def read_coverage(warehouse: Warehouse, mapping: Mapping, days: date | Collection[date] | None = None) -> Coverage:
+    """Counts the sections of an account by provider and key: one query, for one visit day, for some or for all."""
     query = (
         sa.select(
             notes.c.provider,
@@ -149,8 +150,8 @@ def read_coverage(warehouse: Warehouse, mapping: Mapping, day: date | None = Non
         # The key first: SQLite would find the notes by their provider otherwise, all of the account for each day.
         .group_by(note_sections.c.key, notes.c.provider)
     )
-    if day is not None:
-        query = query.where(notes.c.visit_day == day)
+    if days is not None:
+        query = query.where(notes.c.visit_day.in_([days] if isinstance(days, date) else days))
     with warehouse.read() as connection:
         found = connection.execute(query).all()
     rows = [

@@ -7,7 +7,7 @@ are read out of its JSON, by the database, and compared with the note as it stan
 from __future__ import annotations
 
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -17,7 +17,7 @@ from medscribe_pipeline.notes import NoteState
 from medscribe_pipeline.warehouse.tables import Json, fhir_documents, notes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from datetime import date
 
     from medscribe_pipeline.warehouse.store import Warehouse
@@ -36,6 +36,7 @@ FAULTS = {
 _OF_THE_NOTE = ("Composition", "DocumentReference")
 _FINAL = frozenset({"final", "amended", "corrected", "appended"})
 _READ = ("identifier", "masterIdentifier", "status", "docStatus", "attester")
+_AT_ONCE = 1_000
 
 
 def find_faults(warehouse: Warehouse, days: Sequence[date] | None = None) -> Counter[str]:
@@ -64,20 +65,26 @@ def _faults_of(warehouse: Warehouse, day: date) -> Counter[str]:
         .where(fhir_documents.c.account == warehouse.account, fhir_documents.c.visit_day == day)
     )
     found: Counter[str] = Counter()
-    seen: set[tuple[str, str, str]] = set()
+    seen: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
+    validated = NoteState.VALIDATED.value
     with warehouse.read() as connection:
-        for note_id, version, state, kind, values in connection.execute(query):
-            document = _decisive(values)
-            if kind not in _OF_THE_NOTE and not any(document.values()):
-                continue  # A Provenance, as we build it: no identifier and no status.
-            own = set(_identifiers(document))
-            taken = {(kind, *each) for each in own}
-            found[SHARED] += not seen.isdisjoint(taken)
-            seen |= taken
-            found[FOREIGN] += kind in _OF_THE_NOTE and not _is_of(own, note_id, version)
-            claims = {document["status"], document["docStatus"]} & _FINAL or document["attester"]
-            found[UNREVIEWED] += state != NoteState.VALIDATED and bool(claims)
-    return +found
+        for rows in connection.execute(query).partitions(_AT_ONCE):
+            for note_id, version, state, kind, values in rows:
+                decisive = values if isinstance(values, list) else [values.get(name) for name in _READ]
+                of_the_note = kind in _OF_THE_NOTE
+                if not of_the_note and not any(decisive):
+                    continue  # A Provenance, as we build it: no identifier and no status.
+                listed, master, status, doc_status, attester = decisive
+                own = _identifiers(listed, master)
+                others = seen[kind]
+                if not others.isdisjoint(own):
+                    found[SHARED] += 1
+                others |= own
+                if of_the_note and not _is_of(own, note_id, version):
+                    found[FOREIGN] += 1
+                if state != validated and (status in _FINAL or doc_status in _FINAL or attester):
+                    found[UNREVIEWED] += 1
+    return found
 
 
 def _read(warehouse: Warehouse) -> sa.ColumnElement[Any]:
@@ -96,23 +103,22 @@ def _read(warehouse: Warehouse) -> sa.ColumnElement[Any]:
             return column
 
 
-def _decisive(values: list[Any] | dict[str, Any]) -> dict[str, Any]:
-    if isinstance(values, dict):
-        return {name: values.get(name) for name in _READ}
-    return dict(zip(_READ, values, strict=True))
-
-
-def _identifiers(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    listed = document["identifier"]
-    for each in (document["masterIdentifier"], *(listed if isinstance(listed, list) else [listed])):
-        if isinstance(each, dict):
-            yield str(each.get("system")), str(each.get("value"))
+def _identifiers(listed: Any, master: Any) -> set[tuple[str, str]]:
+    return {
+        (str(each.get("system")), str(each.get("value")))
+        for each in (master, *(listed if isinstance(listed, list) else (listed,)))
+        if isinstance(each, dict)
+    }
 
 
 def _is_of(identifiers: set[tuple[str, str]], note_id: str, version: str) -> bool:
     """Whether a document names its own note, and if a version then its own."""
-    named = {value for system, value in identifiers if system != VERSION_SYSTEM}
-    if named != {note_id}:
-        return False
-    versions = {value for system, value in identifiers if system == VERSION_SYSTEM}
-    return not versions or versions == {version_identifier(uuid.UUID(note_id), version)}
+    named = False
+    for system, value in identifiers:
+        if system != VERSION_SYSTEM:
+            if value != note_id:
+                return False
+            named = True
+        elif value != version_identifier(uuid.UUID(note_id), version):
+            return False
+    return named

@@ -27,7 +27,7 @@ from medscribe_pipeline.warehouse.tables import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from datetime import date, datetime
 
     from medscribe_pipeline.warehouse.store import Warehouse
@@ -255,7 +255,7 @@ class _Counts:
         return list(self._connection.execute(query if source is None else query.select_from(source)))
 
 
-def day_balances(warehouse: Warehouse, days: list[date] | None = None) -> list[DayBalance]:
+def day_balances(warehouse: Warehouse, days: Collection[date] | None = None) -> list[DayBalance]:
     """The account of each visit day, counted from the tables themselves rather than from what the stages reported."""
     records = source_records.c
     written = (
@@ -265,7 +265,9 @@ def day_balances(warehouse: Warehouse, days: list[date] | None = None) -> list[D
             notes.c.provider == records.provider,
             notes.c.stream == records.stream,
             notes.c.source_id == records.source_id,
-            notes.c.visit_day == records.visit_day,
+            # In disguise: a day that is not in its statistics yet looks empty to PostgreSQL, which would go through all
+            # of its notes for each record.
+            sa.func.coalesce(notes.c.visit_day, records.visit_day) == records.visit_day,
         )
         .exists()
     )
@@ -306,41 +308,64 @@ def day_balances(warehouse: Warehouse, days: list[date] | None = None) -> list[D
         return [DayBalance(row[0], *(int(value) for value in row[1:])) for row in connection.execute(query)]
 
 
-def duplicates(warehouse: Warehouse, targets: Sequence[str]) -> dict[str, int]:
-    """How many source records have more than one note of a kind, and how many server ids belong to several notes."""
-    account = warehouse.account
-    twice_noted = (
-        sa.select(notes.c.source_id)
-        .where(notes.c.account == account)
-        .group_by(notes.c.provider, notes.c.stream, notes.c.source_id, notes.c.kind)
-        .having(sa.func.count() > 1)
+def duplicates(warehouse: Warehouse, targets: Sequence[str], days: Collection[date] | None = None) -> dict[str, int]:
+    """How many source records have more than one note of a kind, and how many server ids belong to several notes.
+
+    Args:
+        warehouse: Notes and ledger.
+        targets: Names of the targets whose server ids are compared.
+        days: Only what is on one of these visit days; the other note may be on any. By default all of them.
+    """
+    noted, another = notes.c, notes.alias().c
+    twice_noted = sa.select(noted.provider, noted.stream, noted.source_id, noted.kind).where(
+        noted.account == warehouse.account,
+        sa.exists().where(
+            *(another[key] == noted[key] for key in ("account", "provider", "stream", "source_id")),
+            # In disguise: who believes in the unique key, as PostgreSQL does, would not look.
+            sa.func.coalesce(another.kind, noted.kind) == noted.kind,
+            another.note_id != noted.note_id,
+        ),
     )
-    twice_filed = (
-        sa.select(deliveries.c.server_id)
-        .where(
-            deliveries.c.account == account,
-            deliveries.c.target.in_(targets),
-            deliveries.c.server_id.is_not(None),
-        )
-        .group_by(deliveries.c.target, deliveries.c.kind, deliveries.c.server_id)
-        .having(sa.func.count(sa.distinct(deliveries.c.note_id)) > 1)
+    filed, other = deliveries.c, deliveries.alias().c
+    twice_filed = sa.select(filed.target, filed.kind, filed.server_id).where(
+        filed.account == warehouse.account,
+        filed.target.in_(targets),
+        # Not asked here whether there is an id: SQLite would take all that have one for fewer than those of a day.
+        sa.exists().where(
+            *(other[key] == filed[key] for key in ("account", "target", "server_id", "kind")),
+            other.note_id != filed.note_id,
+        ),
     )
+    if days is not None:
+        twice_noted = twice_noted.where(noted.visit_day.in_(days))
+        twice_filed = twice_filed.where(filed.visit_day.in_(days))
     with warehouse.read() as connection:
         return {
-            name: connection.scalar(sa.select(sa.func.count()).select_from(query.subquery())) or 0
+            name: connection.scalar(sa.select(sa.func.count()).select_from(query.distinct().subquery())) or 0
             for name, query in (("notes", twice_noted), ("server_ids", twice_filed))
         }
 
 
-def orphans(warehouse: Warehouse) -> dict[str, int]:
-    """Sections and documents without their note. Foreign keys forbid them; a database without checks may have some."""
+def orphans(warehouse: Warehouse, days: Collection[date] | None = None) -> dict[str, int]:
+    """Sections and documents without their note. Foreign keys forbid them; a database without checks may have some.
+
+    Args:
+        warehouse: Notes, sections and documents.
+        days: Only documents of these visit days, and sections of the notes such documents are missing: a section says
+            nothing of its day. By default all there are.
+    """
+    noteless = ~sa.exists().where(notes.c.note_id == fhir_documents.c.note_id)
+    of_documents = sa.select(sa.func.count()).select_from(fhir_documents).where(noteless)
+    of_sections = sa.select(sa.func.count()).select_from(note_sections)
+    if days is None:
+        of_sections = of_sections.where(~sa.exists().where(notes.c.note_id == note_sections.c.note_id))
+    else:
+        on_days = (fhir_documents.c.account == warehouse.account, fhir_documents.c.visit_day.in_(days))
+        of_documents = of_documents.where(*on_days)
+        gone = sa.select(fhir_documents.c.note_id).where(noteless, *on_days)
+        of_sections = of_sections.where(note_sections.c.note_id.in_(gone))
     with warehouse.read() as connection:
         return {
-            table.name: connection.scalar(
-                sa.select(sa.func.count())
-                .select_from(table.outerjoin(notes, notes.c.note_id == table.c.note_id))
-                .where(notes.c.note_id.is_(None))
-            )
-            or 0
-            for table in (note_sections, fhir_documents)
+            "note_sections": connection.scalar(of_sections) or 0,
+            "fhir_documents": connection.scalar(of_documents) or 0,
         }

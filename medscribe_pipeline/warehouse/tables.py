@@ -429,6 +429,15 @@ deliveries = sa.Table(
     sa.Column("sent_at", UtcDateTime, comment="When the request went out."),
     sa.Column("settled_at", UtcDateTime, comment="When it was known how it ended."),
     sa.Index("ix_deliveries_day", "account", "target", "visit_day", "state"),
+    # Of those that have one only: a row is written several times before it has.
+    sa.Index(
+        "ix_deliveries_server_id",
+        "account",
+        "target",
+        "server_id",
+        sqlite_where=sa.text("server_id IS NOT NULL"),
+        postgresql_where=sa.text("server_id IS NOT NULL"),
+    ),
     comment="The delivery ledger: one row for each version of each document and target.",
 )
 

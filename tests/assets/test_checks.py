@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -11,6 +12,7 @@ from assets.checks import CHECKS, delivery_checks
 from assets.days import day_assets
 from assets.deliveries import delivery_assets
 from medscribe_pipeline.cli.runner import SyncResult, _collect
+from medscribe_pipeline.warehouse.reports import duplicates, orphans
 from resources import WarehouseResource
 from tests.assets.jobs import build, reported, run, sync
 from tests.synced import DAYS
@@ -54,17 +56,18 @@ def test_a_healthy_warehouse_passes_with_its_figures(clinic: Clinic, instance: d
     found = audit(clinic, instance)
 
     assert found == {
-        "no_duplicate_keys": {"passed": True, "notes": 0, "server_ids": 0},
-        "no_orphans": {"passed": True, "note_sections": 0, "fhir_documents": 0},
+        "no_duplicate_keys": {"passed": True, "days": "all", "notes": 0, "server_ids": 0},
+        "no_orphans": {"passed": True, "days": "all", "note_sections": 0, "fhir_documents": 0},
         "landed_is_accounted_for": {
             "passed": True,
             "days": len(DAYS),
             "landed": clinic.value("SELECT count(*) FROM source_records"),
             "wrong_days": "none",
         },
-        "known_section_keys": {"passed": True, "keys_unknown": 0, "keys": "none"},
+        "known_section_keys": {"passed": True, "days": "all", "keys_unknown": 0, "keys": "none"},
         "documents_may_leave": {
             "passed": True,
+            "days": "all",
             "identifier_shared": 0,
             "identifier_foreign": 0,
             "unreviewed_as_final": 0,
@@ -99,6 +102,10 @@ def test_a_note_that_vanished_is_missed_on_its_day(clinic: Clinic, instance: dg.
     assert found["landed_is_accounted_for"]["wrong_days"] == day
     assert found["no_orphans"]["note_sections"] == sections > 0
     assert found["no_orphans"]["fhir_documents"] == 3
+    with clinic.open() as warehouse:
+        by_day = {str(each): orphans(warehouse, [each]) for each in DAYS}
+    assert by_day.pop(day) == {"note_sections": sections, "fhir_documents": 3}
+    assert not any(number for counts in by_day.values() for number in counts.values())
 
 
 def test_a_note_on_the_wrong_day_is_missed_on_the_right_one(clinic: Clinic, instance: dg.DagsterInstance) -> None:
@@ -155,6 +162,11 @@ def test_a_record_that_became_two_notes_is_found(clinic: Clinic, instance: dg.Da
 
     assert failed(found) == {"no_duplicate_keys"}
     assert found["no_duplicate_keys"]["notes"] == 1
+    clinic.change("UPDATE notes SET visit_day = ? WHERE note_id = ?", DAYS[3].isoformat(), NOBODY)
+    clinic.change("UPDATE notes SET visit_day = ? WHERE note_id = ?", DAYS[1].isoformat(), note)
+    with clinic.open() as warehouse:
+        by_day = [duplicates(warehouse, [], [day])["notes"] for day in DAYS[:4]]
+    assert by_day == [0, 1, 0, 1]
 
 
 def test_a_document_on_the_ehr_that_belongs_to_two_notes_is_found(clinic: Clinic, instance: dg.DagsterInstance) -> None:
@@ -177,14 +189,23 @@ def test_a_key_the_mapping_does_not_know_is_a_warning(clinic: Clinic, instance: 
     result = run(instance, "build_days", partition_key=DAYS[0].isoformat())
 
     assert failed(found) == {"known_section_keys"}
-    assert found["known_section_keys"] == {"passed": False, "keys_unknown": 2, "keys": "VENDOR_NEWS, other"}
+    assert found["known_section_keys"] == {
+        "passed": False,
+        "days": "all",
+        "keys_unknown": 2,
+        "keys": "VENDOR_NEWS, other",
+    }
     warned = [each for each in result.get_asset_check_evaluations() if not each.passed]
     assert [(each.check_name, each.severity) for each in warned] == [("known_section_keys", dg.AssetCheckSeverity.WARN)]
     assert "qxcanary" not in repr(instance.all_logs(result.run_id))
 
 
 def test_a_failed_check_does_not_stop_the_build(clinic: Clinic, instance: dg.DagsterInstance) -> None:
-    clinic.change(ORPHAN, NOBODY)
+    for day in DAYS[:2]:
+        note = clinic.value("SELECT min(note_id) FROM fhir_documents WHERE visit_day = ?", day.isoformat())
+        stray = uuid.uuid4().hex
+        clinic.change("UPDATE fhir_documents SET note_id = ? WHERE note_id = ?", stray, note)
+        clinic.change(ORPHAN, stray)
 
     result = run(instance, "build_days", partition_key=DAYS[0].isoformat())
 
@@ -198,6 +219,9 @@ def test_a_failed_check_does_not_stop_the_build(clinic: Clinic, instance: dg.Dag
         "every_note_is_accounted_for": True,
         "stored_as_sent": True,
     }
+    (found,) = [each for each in result.get_asset_check_evaluations() if each.check_name == "no_orphans"]
+    figures = {name: value.value for name, value in found.metadata.items()}
+    assert figures == {"days": 1, "note_sections": 1, "fhir_documents": 3}
 
 
 def test_a_document_that_must_not_leave_stops_the_delivery_and_nothing_else(

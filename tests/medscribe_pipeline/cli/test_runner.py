@@ -76,7 +76,8 @@ def test_one_sync_sends_no_more_than_one_run_may_however_many_runs_it_takes(
 
 def test_a_failed_check_is_told_and_is_no_success(clinic: Clinic) -> None:
     clinic.change("UPDATE visit_days SET built_seq = 0 WHERE visit_day = ?", str(DAYS[0]))
-    clinic.change("INSERT INTO note_sections (note_id, ordinal, text) VALUES ('nobody', 0, 'x')")
+    note = clinic.value("SELECT min(note_id) FROM fhir_documents WHERE visit_day = ?", str(DAYS[0]))
+    clinic.change("UPDATE fhir_documents SET note_id = 'nobody' WHERE note_id = ?", note)
 
     result = sync(clinic)
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from medscribe_pipeline.providers.jobs import REFUSED_STEP, State
 from medscribe_pipeline.providers.jobs.answers import FOLLOW_UP_STEP
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from medscribe_pipeline.warehouse.store import Warehouse
 
 YESTERDAY = TODAY - timedelta(days=1)
+EARLIER = TODAY - timedelta(days=9)
 TARGET = "ehr"
 FINGERPRINT = "mapping-1"
 
@@ -493,3 +496,59 @@ def test_a_server_id_of_another_kind_target_or_account_is_none(warehouse: Wareho
     rows.put(deliveries, note_id=rows.note("f"), server_id=None)
 
     assert duplicates(warehouse, [TARGET]) == {"notes": 0, "server_ids": 0}
+
+
+def test_what_is_twice_is_found_from_either_of_its_days(warehouse: Warehouse, rows: Rows) -> None:
+    for source_id, day in (("a", TODAY), ("b", YESTERDAY)):
+        rows.put(deliveries, note_id=rows.note(source_id, visit_day=day), server_id="1", visit_day=day)
+
+    found = [
+        duplicates(warehouse, [TARGET], days)["server_ids"] for days in ([TODAY], [YESTERDAY], [EARLIER], [], None)
+    ]
+
+    assert found == [1, 1, 0, 0, 1]
+
+
+@pytest.mark.parametrize("settings", ["postgresql"], indirect=True)
+def test_a_unique_key_is_not_believed_in(warehouse: Warehouse, rows: Rows) -> None:
+    unique = "uq_notes_account"
+    with warehouse.begin() as connection:
+        connection.execute(sa.text(f"ALTER TABLE notes DROP CONSTRAINT {unique}"))
+    try:
+        rows.note("a")
+        rows.note("a", visit_day=YESTERDAY)
+        rows.note("a", kind="summary")
+        found = [duplicates(warehouse, [], days)["notes"] for days in ([TODAY], [YESTERDAY], [EARLIER], None)]
+        with warehouse.begin() as connection:
+            connection.execute(sa.delete(notes))
+    finally:
+        with warehouse.begin() as connection:
+            columns = "account, provider, stream, source_id, kind"
+            connection.execute(sa.text(f"ALTER TABLE notes ADD CONSTRAINT {unique} UNIQUE ({columns})"))
+
+    assert found == [1, 1, 0, 1]
+
+
+@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+@given(
+    filed=st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from((0, 1, 2)), st.sampled_from(("1", "2", None)))),
+    asked=st.none() | st.sets(st.sampled_from((0, 1, 2))),
+)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_server_ids_of_several_notes_are_counted_by_the_days_they_touch(
+    warehouse: Warehouse, filed: list[tuple[str, int, str | None]], asked: set[int] | None
+) -> None:
+    rows = Rows(warehouse)
+    with warehouse.begin() as connection:
+        connection.execute(sa.delete(deliveries))
+    for number, (note_id, day, server_id) in enumerate(filed):
+        on = TODAY - timedelta(days=day)
+        rows.put(deliveries, note_id=note_id, version=f"v{number}", visit_day=on, server_id=server_id)
+
+    days = None if asked is None else [TODAY - timedelta(days=day) for day in asked]
+    expected = 0
+    for server_id in ("1", "2"):
+        of_it = [(note_id, day) for note_id, day, each in filed if each == server_id]
+        touched = asked is None or any(day in asked for _, day in of_it)
+        expected += touched and len({note_id for note_id, _ in of_it}) > 1
+    assert duplicates(warehouse, [TARGET], days) == {"notes": 0, "server_ids": expected}
