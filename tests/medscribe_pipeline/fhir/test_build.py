@@ -243,6 +243,45 @@ def test_a_note_that_breaks_no_rule_any_more_leaves_the_quarantine(
     assert rows_of(warehouse, quarantine)[0]["resolved_at"] == NOW + DAY
 
 
+def test_a_note_in_quarantine_does_not_stand_for_another_of_its_record(
+    warehouse: Warehouse, settings: Settings, refused: set[str]
+) -> None:
+    refused.add("Forbidden")
+    broken = a_note(1, "Forbidden.")
+    write(warehouse, broken)
+    run(warehouse, settings)
+
+    write(
+        warehouse,
+        replace(
+            a_note(1), note_id=stable_id("askara", "default", "n-1", "summary"), kind="summary", version=broken.version
+        ),
+    )
+
+    assert due(warehouse, settings) == 1
+
+
+@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+def test_what_is_due_is_looked_up_in_the_quarantine_by_its_id(
+    warehouse: Warehouse, settings: Settings, refused: set[str]
+) -> None:
+    refused.add("Forbidden")
+    write(warehouse, *(a_note(number, "Forbidden.") for number in range(3)))
+    run(warehouse, settings)
+    plans: list[str] = []
+
+    def look(_connection: object, cursor: Any, statement: str, parameters: Any, *_: object) -> None:
+        if "FROM quarantine" in statement:
+            plans.append(str(cursor.connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall()))
+
+    sa.event.listen(warehouse.engine, "before_cursor_execute", look)
+    found = due(warehouse, settings)
+    sa.event.remove(warehouse.engine, "before_cursor_execute", look)
+
+    assert found == 0
+    assert ["(id=?)" in plan for plan in plans] == [True]
+
+
 def test_both_documents_are_written_or_none(warehouse: Warehouse, settings: Settings) -> None:
     write(warehouse, a_note(1), a_note(2))
     before = dump(warehouse)

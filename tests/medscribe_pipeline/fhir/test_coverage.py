@@ -65,6 +65,9 @@ def test_sections_are_counted_by_provider_and_key(warehouse: Warehouse) -> None:
         ("nabla", "VENDOR_NEWS", "unknown", 1, 1),
     ]
     assert ("nabla", "PLAN", "loinc", 1, 2) in counted(today)
+    assert read_coverage(warehouse, default_mapping(), [TODAY, YESTERDAY]) == every
+    assert read_coverage(warehouse, default_mapping(), [TODAY]) == today
+    assert read_coverage(warehouse, default_mapping(), []) == Coverage(())
     assert (every.keys_seen, every.keys_mapped, every.keys_unknown) == (3, 2, 1)
 
 
