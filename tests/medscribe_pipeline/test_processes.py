@@ -135,11 +135,11 @@ def test_without_helpers_each_batch_is_taken_when_the_last_is_done(warehouse: Wa
 
 @served
 def test_one_batch_is_worked_on_while_a_server_stores_another(warehouse: Warehouse, settings: Settings) -> None:
-    both = threading.Barrier(2, timeout=TRIES * POLL_S)
+    all_of_them = threading.Barrier(processes.LANES, timeout=TRIES * POLL_S)
 
     def work(_warehouse: Warehouse, _settings: Settings, batch: Batch, _now: datetime) -> Any:
         if batch.keys[0] < processes.LANES:
-            both.wait()
+            all_of_them.wait()
         # The first of them comes last.
         time.sleep(0.1 if batch.keys[0] == 0 else 0)
         return batch.keys, facts()["day"]
