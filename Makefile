@@ -8,10 +8,11 @@ BIN := $(VENV)/bin
 DEMO_HOME ?= $(CURDIR)/.medscribe-demo
 JOBS ?= auto
 
-# What `make bench` measures: sizes in notes, rounds, small or full sessions; INSTALL=1 adds a fresh install, PUBLISH=1
-# puts what was found into bench/README.md, ONLY takes a regular expression of cases.
+# What `make bench` measures: sizes in notes, rounds (and those of sizes beyond 10 000), small or full sessions; INSTALL=1
+# adds a fresh install, PUBLISH=1 puts what was found into bench/README.md, ONLY takes a regular expression of cases.
 SIZES ?= 10000
 ROUNDS ?= 5
+LARGE_ROUNDS ?= 1
 SESSIONS ?= small
 BENCH := .venv-bench
 # What `make scale-demo` is asked for: `python -m scale --help`.
@@ -87,7 +88,8 @@ $(BENCH)/stamp: bench/requirements.lock pyproject.toml
 	@touch $@
 
 bench: $(BENCH)/stamp ## Measure us beside dlt and a bare script; bench/README.md says how (long: ROUNDS, SIZES, ONLY)
-	@$(BENCH)/bin/python -m bench.compare --sizes $(SIZES) --rounds $(ROUNDS) --sessions $(SESSIONS) --only "$(ONLY)" \
+	@$(BENCH)/bin/python -m bench.compare --sizes $(SIZES) --rounds $(ROUNDS) --large-rounds $(LARGE_ROUNDS) \
+		--sessions $(SESSIONS) --only "$(ONLY)" \
 		$(if $(INSTALL),--install) $(if $(PUBLISH),--publish)
 
 # Apart from .venv, too: Celery, a broker and a PostgreSQL that nothing else needs.

@@ -1,6 +1,7 @@
 """Measures everything, in rounds in which all take turns: `python -m bench.compare`, which is what `make bench` runs.
 
-    python -m bench.compare [--rounds 5] [--sizes 10000] [--sessions small] [--only REGEX] [--install] [--publish]
+    python -m bench.compare [--rounds 5] [--large-rounds 1] [--sizes 10000] [--sessions small] [--only REGEX]
+                            [--install] [--publish]
 
 Every contestant is a process of its own, begins at a copy of the same prepared place, and asks servers that are
 processes of their own. Writes `bench/results/<time>.jsonl` as it goes, then the table and the plot of what it found.
@@ -34,6 +35,9 @@ from bench.results import Results, Row, line_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+LARGE = 10_000
+"""Sizes beyond it have rounds of their own number: one of 100 000 notes takes longer than all five of 10 000."""
+
 FOLDER = Path(__file__).parent / "results"
 VERSIONS = ("medscribe-pipeline", "dlt", "dagster", "sqlalchemy", "psycopg", "duckdb", "fhir.resources", "pydantic")
 
@@ -46,10 +50,12 @@ class Group:
     cases: Sequence[Case]
 
 
-def take_turns(groups: Sequence[Group], places: Places, rounds: int) -> Iterator[Row]:
+def take_turns(groups: Sequence[Group], places: Places, rounds: int, large_rounds: int) -> Iterator[Row]:
     """Measures every contestant once in each round; who begins a case is another one each time."""
-    for number in range(rounds):
+    for number in range(max(rounds, large_rounds)):
         for group in groups:
+            if number >= (large_rounds if group.world.notes > LARGE else rounds):
+                continue
             for case in group.cases:
                 first = number % len(case.contestants)
                 for contestant in (*case.contestants[first:], *case.contestants[:first]):
@@ -136,6 +142,7 @@ def main() -> None:
     """Measures, writes, prints."""
     parser = argparse.ArgumentParser(prog="python -m bench.compare")
     parser.add_argument("--rounds", type=int, default=5, help="rounds, of which the median is taken")
+    parser.add_argument("--large-rounds", type=int, default=1, help=f"the same for sizes beyond {LARGE}")
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000], help="numbers of notes")
     parser.add_argument("--sessions", choices=("small", "full"), default="small", help="2.9 KB or 25 KB each")
     parser.add_argument("--only", default="", help="only cases whose name matches this regular expression")
@@ -154,8 +161,9 @@ def main() -> None:
         open_groups(asked.sizes, asked.sessions, asked.only, install=asked.install) as groups,
         file.open("wb", buffering=0) as out,
     ):
+        results.machine["versions"]["PostgreSQL"] = database.version()
         out.write(line_of(results.machine))
-        for row in take_turns(groups, Places(Path(folder), database), max(asked.rounds, 1)):
+        for row in take_turns(groups, Places(Path(folder), database), max(asked.rounds, 1), max(asked.large_rounds, 1)):
             results.add(row)
             out.write(line_of(row))
     sys.stdout.write(show(results, file))

