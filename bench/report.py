@@ -1,19 +1,25 @@
-"""Tables of results, and their place in `bench/README.md`."""
+"""Tables of results, and their place in `bench/README.md`.
+
+`python -m bench.report FILE ...` puts there what runs on one machine have left in these files: one may have measured
+the small sizes, another the large ones.
+"""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
 from bench.cases import AGAIN, PEER
 from bench.plot import plot
+from bench.results import Results
 from bench.targets import TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from bench.results import Key, Results
+    from bench.results import Key
 
 __all__ = ["publish", "show"]
 
@@ -115,3 +121,17 @@ def _start(results: Results, key: Key) -> list[str]:
 
 def _targets(results: Results) -> list[list[str]]:
     return [[target.what, target.bound, *target.verdict(results)] for target in TARGETS]
+
+
+def main(files: Sequence[str]) -> None:
+    """Publishes the rows of several files as one."""
+    first, *others = [Results.read(Path(file)) for file in files]
+    for other in others:
+        for key in other.keys:
+            for row in other.rows(key):
+                first.add(row)
+    publish(first)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

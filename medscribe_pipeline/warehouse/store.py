@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -235,6 +235,7 @@ def _create_engine(url: sa.URL) -> sa.Engine:
         ) from None
     sa.event.listen(engine, "connect", _prepare_sqlite)
     sa.event.listen(engine, "begin", _begin_sqlite)
+    sa.event.listen(engine, "invalidate", _let_go_of_sqlite)
     return engine
 
 
@@ -310,6 +311,13 @@ def _begin_sqlite(connection: sa.Connection) -> None:
     # because another one wrote in between.
     write = connection.get_execution_options().get("medscribe_write", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _let_go_of_sqlite(connection: Any, _record: Any, _exception: BaseException | None) -> None:
+    # SQLAlchemy closes a connection on which Ctrl-C was pressed without a rollback, and SQLite does not let go of its
+    # lock before the last cursor is gone: the traceback has one, as long as somebody tidies up.
+    with suppress(sqlite3.Error):
+        connection.rollback()
 
 
 def _lock_folder(url: sa.URL, settings: Settings) -> Path:

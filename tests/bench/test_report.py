@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
@@ -117,6 +118,24 @@ def test_publishing_replaces_the_last_results_only(
     assert "old" not in text
     assert text.count("all to FHIR, PostgreSQL") == 2
     assert (tmp_path / "results.svg").exists()
+
+
+def test_what_several_runs_left_is_published_as_one(
+    results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "README.md").write_text(f"{report.BEGIN}{report.END}")
+    monkeypatch.setattr(report, "README", tmp_path / "README.md")
+    monkeypatch.setattr(report, "PLOT", tmp_path / "results.svg")
+    large = replace(results.rows((WHOLE, "postgres", 1000, MEDSCRIBE))[0], notes=100_000)
+    rows = [row for key in results.keys for row in results.rows(key)]
+    for name, each in (("small", rows), ("large", [large])):
+        (tmp_path / name).write_bytes(b"".join([line_of(MACHINE), *map(line_of, each)]))
+
+    report.main([str(tmp_path / "small"), str(tmp_path / "large")])
+
+    told = (tmp_path / "README.md").read_text()
+    assert "| all to FHIR, PostgreSQL | 1 000 | 3 | medscribe |" in told
+    assert "| all to FHIR, PostgreSQL | 100 000 | 1 | medscribe |" in told
 
 
 def test_the_readme_has_a_place_for_results() -> None:

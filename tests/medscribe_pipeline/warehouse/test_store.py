@@ -18,7 +18,7 @@ import pytest
 import sqlalchemy as sa
 
 from medscribe_pipeline.errors import ConfigError, MedscribeError, WarehouseTrouble
-from medscribe_pipeline.warehouse import migrate
+from medscribe_pipeline.warehouse import migrate, store
 from medscribe_pipeline.warehouse.store import SCHEMA_HEAD, Warehouse, in_chunks
 from medscribe_pipeline.warehouse.tables import change_counter, sync_cursors
 from tests.databases import NOW, UNPRIVILEGED, dump, rows_of, schema_differences
@@ -302,6 +302,33 @@ def test_writers_wait_for_each_other(warehouse: Warehouse) -> None:
         list(pool.map(raise_counter, range(24)))
 
     assert [row["value"] for row in rows_of(warehouse, change_counter)] == [24]
+
+
+def test_ctrl_c_within_a_statement_lets_go_of_the_database(
+    make_settings: MakeSettings, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "BUSY_TIMEOUT_S", 0.5)
+
+    with Warehouse.open(make_settings(warehouse_url=database_url)) as warehouse:
+        execute = warehouse.engine.dialect.do_execute
+
+        def interrupted(*args: Any, **kwargs: Any) -> None:
+            execute(*args, **kwargs)
+            if args[1].startswith("SELECT"):
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(warehouse.engine.dialect, "do_execute", interrupted)
+        try:
+            with warehouse.begin() as connection:
+                connection.execute(sa.insert(sync_cursors), [_cursor("a"), _cursor("b")])
+                connection.execute(sa.select(sync_cursors))
+        except KeyboardInterrupt:
+            # Who tidies up now is still handling it: nothing of it is gone yet.
+            monkeypatch.undo()
+            with warehouse.begin() as connection:
+                left = connection.scalar(sa.select(sa.func.count()).select_from(sync_cursors))
+
+        assert left == 0
 
 
 def test_upsert_replaces_by_key(warehouse: Warehouse) -> None:
