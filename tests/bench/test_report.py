@@ -150,5 +150,5 @@ def test_all_of_it_runs(tmp_path: Path) -> None:
     )
 
     assert ran.returncode == 0, ran.stderr
-    assert re.search(r"^\| start-up \| medscribe --help \| \d+\.\d\d \|", ran.stdout, re.MULTILINE)
+    assert re.search(r"^\| start-up \| medscribe --help \| 1 \| \d+\.\d\d \|", ran.stdout, re.MULTILINE)
     assert [file.suffix for file in sorted(tmp_path.iterdir())] == [".jsonl", ".svg"]
