@@ -71,14 +71,14 @@ class Target:
         return f"{'at most' if self.most else 'at least'} {self.wanted:g}{self.unit}"
 
 
-def _largest(results: Results) -> int:
-    """The size the targets are held against: the largest one of the cases that have sizes."""
-    return max((key[2] for key in results.keys if key[0] == WHOLE), default=0)
+def _largest(results: Results, engine: str) -> int:
+    """The size the targets are held against: the largest one the whole pipeline was measured at on that database."""
+    return max((key[2] for key in results.keys if key[:2] == (WHOLE, engine)), default=0)
 
 
 def _speed(case: str, engine: str, who: str, other: str, other_case: str) -> Measured:
     def measured(results: Results) -> float | None:
-        size = _largest(results)
+        size = _largest(results, engine)
         return results.speed_against((case, engine, size, who), (other_case, engine, size, other))
 
     return measured
@@ -88,7 +88,7 @@ def _share(figure: Figure) -> Measured:
     """Of dlt's figure, that of one process from the page to FHIR on PostgreSQL."""
 
     def measured(results: Results) -> float | None:
-        size = _largest(results)
+        size = _largest(results, "postgres")
         return results.ratio((WHOLE, "postgres", size, MEDSCRIBE), (LOAD, "postgres", size, PEER), figure)
 
     return measured
@@ -113,14 +113,14 @@ def _delivered_share(results: Results) -> float | None:
 
 
 def _dagster_share_s(results: Results) -> float | None:
-    size = _largest(results)
+    size = _largest(results, "sqlite")
     keys: tuple[Key, Key] = (WHOLE, "sqlite", size, MEDSCRIBE + DAGSTER), (WHOLE, "sqlite", size, MEDSCRIBE)
     with_dagster, without = (results.median(key, "cpu_s") for key in keys)
     return with_dagster - without if with_dagster is not None and without is not None else None
 
 
 def _growth(results: Results) -> float | None:
-    sizes = sorted({key[2] for key in results.keys if key[0] == WHOLE})
+    sizes = sorted({key[2] for key in results.keys if key[:2] == (WHOLE, "postgres")})
     if len(sizes) < 2:  # noqa: PLR2004 - growth needs two
         return None
     small, large = (results.median((WHOLE, "postgres", size, MEDSCRIBE), "peak_mb") for size in sizes[-2:])
@@ -128,7 +128,7 @@ def _growth(results: Results) -> float | None:
 
 
 def _peak_mb(results: Results) -> float | None:
-    return results.median((WHOLE, "postgres", _largest(results), MEDSCRIBE), "peak_mb")
+    return results.median((WHOLE, "postgres", _largest(results, "postgres"), MEDSCRIBE), "peak_mb")
 
 
 def _seconds(case: str, name: str) -> Measured:
