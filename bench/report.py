@@ -51,7 +51,7 @@ def _tables(results: Results) -> str:
     on = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     measured = (
         f"Measured on {machine['date']}: {machine['cores']} cores of {machine['cpu']}, {machine['memory_gb']} GB, "
-        f"{machine['system']}, Python {machine['python']}; {on}. {machine['sessions']} sessions. "
+        f"{machine['system']}, Python {machine['python']}; {on}. {machine['sessions'].capitalize()} sessions. "
         "Medians of as many rounds as the tables say."
     )
     parts = [

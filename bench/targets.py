@@ -71,14 +71,14 @@ class Target:
         return f"{'at most' if self.most else 'at least'} {self.wanted:g}{self.unit}"
 
 
-def _largest(results: Results, engine: str) -> int:
-    """The size the targets are held against: the largest one the whole pipeline was measured at on that database."""
-    return max((key[2] for key in results.keys if key[:2] == (WHOLE, engine)), default=0)
+def _largest(results: Results, engine: str, case: str = WHOLE) -> int:
+    """The size the targets are held against: the largest one at which a case was measured on that database."""
+    return max((key[2] for key in results.keys if key[:2] == (case, engine)), default=0)
 
 
 def _speed(case: str, engine: str, who: str, other: str, other_case: str) -> Measured:
     def measured(results: Results) -> float | None:
-        size = _largest(results, engine)
+        size = _largest(results, engine, case)
         return results.speed_against((case, engine, size, who), (other_case, engine, size, other))
 
     return measured
