@@ -32,6 +32,7 @@ __all__ = [
     "canonical_json",
     "content_hash",
     "stable_id",
+    "uuid5_text",
 ]
 
 NAMESPACE = uuid.UUID("5f9b0c36-5f0e-5c8b-9b0e-6d5a2f1c7e44")
@@ -179,6 +180,17 @@ def stable_id(provider: str, account: str, source_id: str, kind: str) -> uuid.UU
     # Length-prefixed, so that no choice of account or source id can collide with another.
     parts = (provider, account, source_id, kind)
     return uuid.uuid5(NAMESPACE, "|".join(f"{len(part)}:{part}" for part in parts))
+
+
+def uuid5_text(namespace: bytes, name: str) -> str:
+    """What `uuid.uuid5` makes of a name, as text and without the objects it makes on the way: for many at a time.
+
+    >>> uuid5_text(NAMESPACE.bytes, "é") == str(uuid.uuid5(NAMESPACE, "é"))
+    True
+    """
+    digest = hashlib.sha1(namespace + name.encode(), usedforsecurity=False).hexdigest()
+    variant = "89ab"[int(digest[16], 16) & 0b11]
+    return f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{variant}{digest[17:20]}-{digest[20:32]}"
 
 
 def content_hash(content: Any) -> str:

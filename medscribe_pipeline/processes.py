@@ -160,7 +160,7 @@ def _alone(
 ) -> None:
     """See `share`; by this process.
 
-    A server works while we wait for it: it stores one batch while the next is mapped, by two threads. SQLite works in
+    A server works while we wait for it: it stores one batch while another thread maps the next. SQLite works in
     the thread that asks it, and gives up the interpreter's lock for every row: with another thread at work, each row
     would wait for it.
     """
@@ -169,16 +169,19 @@ def _alone(
             done(batch, work(warehouse, settings, batch, clock()))
         return
     given: deque[tuple[Batch, Future[R]]] = deque()
+
+    def settle() -> None:
+        batch, future = given.popleft()
+        done(batch, future.result())
+
     with Pool(LANES) as pool:
         try:
             for batch in waiting:
                 given.append((batch, pool.submit(work, warehouse, settings, batch, clock())))
                 if len(given) > LANES:
-                    told, future = given.popleft()
-                    done(told, future.result())
+                    settle()
             while given:
-                told, future = given.popleft()
-                done(told, future.result())
+                settle()
         finally:
             # What has not begun yet never does when something went wrong.
             pool.shutdown(cancel_futures=True)

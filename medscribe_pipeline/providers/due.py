@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
@@ -92,7 +93,7 @@ def read_due(warehouse: Warehouse, connection: sa.Connection, keys: Sequence[Key
     found: list[DueRecord] = []
     for (provider, stream), ids in _by_stream(keys).items():
         asked = _Asked(warehouse.account, provider, stream, fingerprint)
-        rows = sorted(asked.each(connection, _due, ids), key=_source_id)
+        rows = sorted(asked.each(connection, _due, ids), key=itemgetter(0))
         parents = dict(asked.each(connection, _payloads, _parent_ids(rows)))
         for row, stand in zip(rows, _stands(asked, connection, rows), strict=True):
             source_id, _, _, _, parent_id, gone_at, fetched_at, payload, *_ = row
@@ -128,10 +129,6 @@ def _by_stream(keys: Sequence[Key]) -> dict[tuple[str, str], list[str]]:
     for provider, stream, source_id in sorted(keys):
         by_stream.setdefault((provider, stream), []).append(source_id)
     return by_stream
-
-
-def _source_id(row: Sequence[Any]) -> Any:
-    return row[0]
 
 
 def _parent_ids(rows: Sequence[Sequence[Any]]) -> list[str]:

@@ -18,11 +18,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from functools import cache
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from medscribe_pipeline.notes import NoteSection
-from medscribe_pipeline.providers.headings_file import Headings, load_headings
+from medscribe_pipeline.providers.headings_file import shipped_headings
 from medscribe_pipeline.providers.markdown_headings import (
     FINDINGS,
     PLANS,
@@ -38,17 +37,11 @@ if TYPE_CHECKING:
     from markdown_it import MarkdownIt
     from markdown_it.token import Token
 
-__all__ = ["known_headings", "split_markdown"]
+__all__ = ["split_markdown"]
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _WRAPPERS = frozenset({"", "markdown", "md"})
 _HOLDERS = FINDINGS | PLANS
-
-
-@cache
-def known_headings() -> Headings:
-    """The shipped table of headings."""
-    return load_headings((resources.files("medscribe_pipeline.providers") / "headings.toml").read_text("utf-8"))
 
 
 @cache
@@ -91,7 +84,7 @@ def split_markdown(text: str, *, soap: bool = False) -> tuple[NoteSection, ...]:
     if _is_wrapped(document.tokens, document.lines):
         document = _parse(document.tokens[0].content)
     tokens, lines = document.tokens, document.lines
-    table = known_headings()
+    table = shipped_headings()
     missed: set[str] = set()
     found = find_headings(document, table.known, missed=missed)
     if not (_is_soap(found) or missed.isdisjoint(table.only_in_soap)):

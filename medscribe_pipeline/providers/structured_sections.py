@@ -6,9 +6,9 @@ import re
 from typing import TYPE_CHECKING, Any, Protocol
 
 from medscribe_pipeline.notes import NoteSection, canonical_json
-from medscribe_pipeline.providers.headings_file import fold
+from medscribe_pipeline.providers.headings_file import fold, shipped_headings
 from medscribe_pipeline.providers.markdown_headings import FINDINGS
-from medscribe_pipeline.providers.markdown_sections import known_headings, split_markdown
+from medscribe_pipeline.providers.markdown_sections import split_markdown
 from medscribe_pipeline.providers.markdown_text import escaped
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def sections_of(value: Any, *, soap: bool = False) -> tuple[NoteSection, ...]:
     """
     if not isinstance(value, dict):
         return split_markdown(value if isinstance(value, str) else _markdown_of(value), soap=soap)
-    table = known_headings()
+    table = shipped_headings()
     spellings = {**table.known, **(table.only_in_soap if soap else {})}
     fields = [(" ".join(str(name).replace("_", " ").split()), content) for name, content in value.items()]
     if len(fields) == 1 and isinstance(fields[0][1], str) and fold(fields[0][0]) not in spellings:

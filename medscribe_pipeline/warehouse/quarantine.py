@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from medscribe_pipeline.notes import NAMESPACE
+from medscribe_pipeline.notes import NAMESPACE, uuid5_text
 from medscribe_pipeline.warehouse.among import KEYS, among, among_keys
 from medscribe_pipeline.warehouse.store import in_chunks
 from medscribe_pipeline.warehouse.tables import quarantine
@@ -43,11 +42,9 @@ class Written:
 
 def quarantine_id(account: str, stage: str, provider: str, stream: str, source_id: str) -> str:
     """Id of the quarantine row of one record at one stage: the same trouble twice is one row."""
-    # What uuid5 makes of it, without the objects it makes on the way: every record that goes well is looked up, too.
+    # Every record that goes well is looked up, too.
     name = f"quarantine\x1f{account}\x1f{stage}\x1f{provider}\x1f{stream}\x1f{source_id}"
-    digest = hashlib.sha1(_NAMESPACE + name.encode(), usedforsecurity=False).hexdigest()
-    variant = "89ab"[int(digest[16], 16) & 0b11]
-    return f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{variant}{digest[17:20]}-{digest[20:32]}"
+    return uuid5_text(_NAMESPACE, name)
 
 
 _NAMESPACE = NAMESPACE.bytes

@@ -14,8 +14,6 @@ Facts: FHIR R4 http (conditional create, update, transaction) and DocumentRefere
 
 from __future__ import annotations
 
-import hashlib
-import re
 import uuid
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -25,6 +23,7 @@ from urllib.parse import quote
 from medscribe_pipeline.ehr.comparing import identifiers, note_identifier_of, version_of
 from medscribe_pipeline.ehr.ledger import DOCUMENT_REFERENCE
 from medscribe_pipeline.fhir import version_identifier
+from medscribe_pipeline.notes import uuid5_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,7 +56,6 @@ PROVENANCE = "Provenance"
 TRANSCRIPT = "Transcript"
 LINKED = frozenset({PROVENANCE, TRANSCRIPT})
 """The documents that refer to others of the same version."""
-_PLAIN = re.compile(r"[A-Za-z0-9_.~:/-]*")
 _RELATION_SYSTEM = "http://hl7.org/fhir/document-relationship-type"  # of R5; in R4 the code stands alone
 
 
@@ -168,8 +166,7 @@ def condition_of(resource: Resource, kind: str, capabilities: Capabilities) -> s
     if known is None:
         return None
     system, value = known
-    # Most values are ids, which stand for themselves.
-    return f"identifier={_quoted_system(system)}%7C{value if _PLAIN.fullmatch(value) else quote(value, safe=':/')}"
+    return f"identifier={_quoted_system(system)}%7C{quote(value, safe=':/')}"
 
 
 @lru_cache(maxsize=64)  # There are as many as accounts, and every document has one.
@@ -205,11 +202,7 @@ def full_url(shipment: Shipment, kind: str) -> str:
     """Where the entry can be referred to inside a transaction. Derived, so that the bytes are the same each time."""
     if kind == PROVENANCE:
         return uuid.UUID(shipment.resources[kind]["id"]).urn
-    # What uuid5 makes of it, without the objects it makes on the way: each document of each note has one.
-    note = bytes.fromhex(shipment.key.note_id.replace("-", ""))
-    digest = hashlib.sha1(note + kind.encode(), usedforsecurity=False).hexdigest()
-    variant = "89ab"[int(digest[16], 16) & 0b11]
-    return f"urn:uuid:{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{variant}{digest[17:20]}-{digest[20:32]}"
+    return f"urn:uuid:{uuid5_text(bytes.fromhex(shipment.key.note_id.replace('-', '')), kind)}"
 
 
 def entry(step: Step) -> Resource:

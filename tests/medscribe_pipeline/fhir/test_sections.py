@@ -10,8 +10,8 @@ from medscribe_pipeline.errors import ConfigError
 from medscribe_pipeline.fhir import default_mapping
 from medscribe_pipeline.fhir.mapping_rows import Kind, normal
 from medscribe_pipeline.fhir.sections import DATA, one_line
+from medscribe_pipeline.providers.headings_file import shipped_headings
 from medscribe_pipeline.providers.intron import KINDS
-from medscribe_pipeline.providers.markdown_sections import known_headings
 from medscribe_pipeline.providers.nabla_words import GENERATIONS, template_name
 
 # LOINC code and fit of every section key, in the words of this project: a change of the data is a change of this table.
@@ -122,7 +122,7 @@ def test_a_renamed_key_and_its_successor_have_one_code() -> None:
 
 
 def test_every_key_a_heading_stands_for_has_a_row() -> None:
-    headings = known_headings()
+    headings = shipped_headings()
     keys = {*headings.known.values(), *headings.only_in_soap.values(), *headings.replaced_in_soap.values()} - {None}
 
     assert len(keys) > 30
