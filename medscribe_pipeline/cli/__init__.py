@@ -28,11 +28,11 @@ def main() -> None:
     from typer.exceptions import TyperException
 
     from medscribe_pipeline.cli.app import app
-    from medscribe_pipeline.cli.help import WRONG_USAGE
+    from medscribe_pipeline.cli.help import WRONG_USAGE, group_of
 
     code: object = 0
     try:
-        code = app(standalone_mode=False)
+        code = group_of(app)(standalone_mode=False)
     except MedscribeError as error:
         sys.stderr.write(f"medscribe: {error}\n")
         code = error.exit_code
