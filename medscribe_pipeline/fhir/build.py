@@ -14,9 +14,10 @@ from medscribe_pipeline.fhir.documents import build_documents
 from medscribe_pipeline.fhir.options import BuildOptions
 from medscribe_pipeline.fhir.renderings import missing_forms
 from medscribe_pipeline.fhir.shapes import check
-from medscribe_pipeline.notes import NoteState
+from medscribe_pipeline.fhir.stored import kinds, lacking, leftovers, open_problems, standing, with_documents
+from medscribe_pipeline.notes import NoteState, canonical_json
 from medscribe_pipeline.processes import Batch, batches_of, differs, share
-from medscribe_pipeline.warehouse.among import among
+from medscribe_pipeline.warehouse.among import KEYS, among
 from medscribe_pipeline.warehouse.notes import MappedNote, read_notes
 from medscribe_pipeline.warehouse.quarantine import (
     concerns_us,
@@ -152,9 +153,10 @@ def count_due(connection: sa.Connection, account: str, day: date, version: str) 
     """
     buildable = sa.or_(notes.c.state == "retracted", sa.and_(notes.c.state != "failed", notes.c.has_text))
     named = (notes.c.provider, notes.c.stream, notes.c.source_id, notes.c.kind)
-    query = _due_query(account, day, version).where(buildable).with_only_columns(*named, notes.c.version)
+    query = lacking().where(buildable).with_only_columns(*named, notes.c.version)
+    rows_due = connection.execute(query, {"account": account, "day": day, "version": version})
     # By their ids, which the database cannot make: by their names it would look through all there are for each note.
-    due = [(_quarantine_id(account, *name), newest) for *name, newest in connection.execute(query)]
+    due = [(_quarantine_id(account, *name), newest) for *name, newest in rows_due]
     waiting: set[tuple[str, str]] = set()
     for chunk in in_chunks([row_id for row_id, _ in due]):
         rows = sa.select(quarantine.c.id, quarantine.c.payload_hash).where(
@@ -166,35 +168,17 @@ def count_due(connection: sa.Connection, account: str, day: date, version: str) 
 
 def _due(warehouse: Warehouse, day: date, version: str) -> list[str]:
     with warehouse.read() as connection:
-        return list(connection.scalars(_due_query(warehouse.account, day, version)))
-
-
-def _due_query(account: str, day: date, version: str) -> sa.Select[tuple[str]]:
-    current = (
-        sa.select(fhir_documents.c.note_id)
-        .where(
-            fhir_documents.c.note_id == notes.c.note_id,
-            fhir_documents.c.version == notes.c.version,
-            fhir_documents.c.mapping_version == version,
-            # The day in disguise, which is never NULL: else PostgreSQL knows that of the documents, too, and for a day
-            # that is not in its statistics yet it goes through all of them for each note.
-            sa.func.coalesce(fhir_documents.c.visit_day, notes.c.visit_day) == notes.c.visit_day,
-        )
-        .exists()
-    )
-    return (
-        sa.select(notes.c.note_id)
-        .where(notes.c.account == account, notes.c.visit_day == day, notes.c.forgotten_at.is_(None), ~current)
-        .order_by(notes.c.note_id)
-    )
+        of = {"account": warehouse.account, "day": day, "version": version}
+        return list(connection.scalars(lacking(), of))
 
 
 @dataclass(frozen=True, slots=True)
 class _Built:
-    """What one note became: documents, or what is wrong with them."""
+    """What one note became: documents as they are stored, by kind, or what is wrong with them."""
 
     item: MappedNote
-    resources: dict[str, dict[str, Any]] = field(default_factory=dict)
+    note_id: str
+    resources: dict[str, bytes] = field(default_factory=dict)
     left_out: Sequence[str] = ()
     code: str | None = None
     paths: Sequence[str] = ()
@@ -232,35 +216,32 @@ def build_batch(warehouse: Warehouse, settings: Settings, batch: Batch, now: dat
 
 def _build(item: MappedNote, options: BuildOptions) -> _Built:
     """The documents of one note, checked; whatever it holds, nothing is raised."""
+    note_id = str(item.note.note_id)
     try:
         resources = build_documents(item.note, options).resources()
         for resource in resources.values():
             check(resource, options.release, options.check)
         left_out = missing_forms(resources["DocumentReference"], options)
+        # Written at once: the values of a whole batch would be too many to stay close to the processor, and for the
+        # garbage collector to look at.
+        written = {kind: canonical_json(resource) for kind, resource in resources.items()}
     except MedscribeError as error:
-        return _Built(item, code=error.code, paths=error.field_paths)
+        return _Built(item, note_id, code=error.code, paths=error.field_paths)
     except Exception as error:  # noqa: BLE001  # one note that trips us must not stop the others
-        return _Built(item, code=UNEXPECTED, paths=[place_of(error)])
-    return _Built(item, resources, left_out)
+        return _Built(item, note_id, code=UNEXPECTED, paths=[place_of(error)])
+    return _Built(item, note_id, written, left_out)
 
 
 def _unchanged(connection: sa.Connection, built: Sequence[_Built]) -> list[_Built]:
     """Those whose note is as it was read, and was not forgotten; it stays so until the transaction ends."""
-    query = (
-        sa.select(notes.c.note_id, notes.c.version, notes.c.source_seq, notes.c.visit_day)
-        .where(
-            among(connection, notes.c.note_id, [str(each.item.note.note_id) for each in built]),
-            notes.c.forgotten_at.is_(None),
-        )
-        .order_by(notes.c.note_id)
-        .with_for_update()
-    )
-    standing = {note_id: tuple(stand) for note_id, *stand in connection.execute(query)}
+    found: dict[str, tuple[Any, ...]] = {}
+    for chunk in in_chunks([each.note_id for each in built]):
+        rows = connection.execute(standing(native_name(connection)), {KEYS: list(chunk)})
+        found.update((note_id, tuple(stand)) for note_id, *stand in rows)
     return [
         each
         for each in built
-        if standing.get(str(each.item.note.note_id))
-        == (each.item.note.version, each.item.source_seq, each.item.visit_day)
+        if found.get(each.note_id) == (each.item.note.version, each.item.source_seq, each.item.visit_day)
     ]
 
 
@@ -276,7 +257,7 @@ def _write(
     healthy = [each for each in built if each.code is None]
     rows: list[dict[str, Any]] = [
         {
-            "note_id": str(each.item.note.note_id),
+            "note_id": each.note_id,
             "kind": kind,
             "account": warehouse.account,
             "visit_day": each.item.visit_day,
@@ -289,7 +270,7 @@ def _write(
         for each in healthy
         for kind, resource in each.resources.items()
     ]
-    built_before = _built_before(connection, [str(each.item.note.note_id) for each in healthy])
+    built_before = _built_before(connection, [each.note_id for each in healthy])
     insert(connection, fhir_documents, [row for row in rows if row["note_id"] not in built_before])
     again = [row for row in rows if row["note_id"] in built_before]
     warehouse.upsert(connection, fhir_documents, again, not_older_by="source_seq")
@@ -310,11 +291,7 @@ def _built_before(connection: sa.Connection, note_ids: Sequence[str]) -> set[str
         return set(note_ids)
     found: set[str] = set()
     for chunk in in_chunks(note_ids):
-        found.update(
-            connection.scalars(
-                sa.select(fhir_documents.c.note_id).where(among(connection, fhir_documents.c.note_id, chunk)).distinct()
-            )
-        )
+        found.update(connection.scalars(with_documents(native_name(connection)), {KEYS: list(chunk)}))
     return found
 
 
@@ -323,24 +300,8 @@ def _remove_leftovers(connection: sa.Connection, note_ids: Sequence[str]) -> int
 
     Told by the Composition and not by what this run built: a run that was overtaken must not remove what is newer.
     """
-    latest = fhir_documents.alias("latest")
-    of_one_build = (
-        sa.select(latest.c.note_id)
-        .where(
-            latest.c.note_id == fhir_documents.c.note_id,
-            latest.c.kind == "Composition",
-            *(
-                latest.c[name] == fhir_documents.c[name]
-                for name in ("version", "mapping_version", "source_seq", "visit_day")
-            ),
-        )
-        .exists()
-    )
-    removed = 0
-    for chunk in in_chunks(note_ids):
-        leftovers = sa.delete(fhir_documents).where(among(connection, fhir_documents.c.note_id, chunk), ~of_one_build)
-        removed += connection.execute(leftovers).rowcount
-    return removed
+    statement = leftovers(native_name(connection))
+    return sum(connection.execute(statement, {KEYS: list(chunk)}).rowcount for chunk in in_chunks(note_ids))
 
 
 def _nothing_to_build(item: MappedNote) -> str | None:
@@ -384,23 +345,10 @@ def _problem(warehouse: Warehouse, built: _Built, code: str, now: datetime, run_
 
 
 def _totals(warehouse: Warehouse, day: date, report: DocumentsReport) -> None:
+    of = {"account": warehouse.account, "day": day}
     with warehouse.read() as connection:
-        kinds = connection.execute(
-            sa.select(fhir_documents.c.kind, sa.func.count())
-            .where(fhir_documents.c.account == warehouse.account, fhir_documents.c.visit_day == day)
-            .group_by(fhir_documents.c.kind)
-        )
-        counts: dict[str, int] = dict(kinds.all())
-        codes = connection.execute(
-            sa.select(quarantine.c.error_code, sa.func.count())
-            .where(
-                quarantine.c.account == warehouse.account,
-                quarantine.c.stage == STAGE,
-                quarantine.c.visit_day == day,
-                quarantine.c.resolved_at.is_(None),
-            )
-            .group_by(quarantine.c.error_code)
-        )
+        counts: dict[str, int] = dict(connection.execute(kinds(), of).all())
+        codes = connection.execute(open_problems(), {**of, "stage": STAGE})
         report.quarantined.update(dict(codes.all()))
     report.compositions = counts.get("Composition", 0)
     report.document_references = counts.get("DocumentReference", 0)
