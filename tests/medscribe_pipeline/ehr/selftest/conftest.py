@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.medscribe_pipeline.ehr.odd_ehr import OddEhr
+from tests.medscribe_pipeline.ehr.selftest.trials import Trial
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def odd() -> Iterator[OddEhr]:
+    server = OddEhr()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def trial(odd: OddEhr, clean_environment: Path) -> Trial:
+    return Trial(odd.base_url, clean_environment)
