@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from medscribe_pipeline.ehr.dispatch import Dispatcher, Server
 from medscribe_pipeline.ehr.ledger import State
 from medscribe_pipeline.ehr.obstacles import Places, find_obstacles
-from medscribe_pipeline.ehr.plan import HOLD_REASONS, Rules, load_day, plan, would_leave
+from medscribe_pipeline.ehr.plan import HOLD_REASONS, Rules, load_day, look_again, plan, would_leave
 from medscribe_pipeline.ehr.reconcile import reconcile, recover
 from medscribe_pipeline.ehr.report import DeliveryReport, delivered_now, report_of
 from medscribe_pipeline.ehr.strategies import open_strategy
@@ -117,9 +117,10 @@ def deliver_day(
             )
             lost_before = call.tally.lost
             dispatcher.run(keys)
-            view = call.look()
             if call.tally.lost == lost_before:
+                view = look_again(warehouse, view)
                 break
+            view = call.look()
         view = call.find_out(view)
         report = report_of(
             view, day, delivered_before, call.tally, client.requests - requests_before, exhausted=allowed.exhausted

@@ -35,14 +35,15 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from medscribe_pipeline.ehr.entering import NewEntry, add
 from medscribe_pipeline.ehr.moves import MOVES, NO_COPIES, Copy, Key, Move, State, move, move_all
 from medscribe_pipeline.errors import MedscribeError
 from medscribe_pipeline.warehouse.among import KEYS, among_keys
 from medscribe_pipeline.warehouse.tables import deliveries, notes
-from medscribe_pipeline.warehouse.writing import insert_absent, native_name
+from medscribe_pipeline.warehouse.writing import native_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import date, datetime
 
 __all__ = [
@@ -129,17 +130,6 @@ class Entry:
         return {kind: copy for kind, copy in self.copies.items() if copy.server_id is not None}
 
 
-@dataclass(frozen=True, slots=True)
-class NewEntry:
-    """A note version the ledger has not seen. With a `reason` it starts held, without one planned."""
-
-    key: Key
-    kinds: tuple[str, ...]
-    source_seq: int
-    visit_day: date
-    reason: str | None
-
-
 def entries(connection: sa.Connection, target: str, note_ids: Sequence[str] | sa.Select[Any]) -> dict[str, list[Entry]]:
     """All versions of the given notes on a target, by note.
 
@@ -186,27 +176,6 @@ def _given_up_in_doubt(codes: Sequence[str]) -> bool:
     """Whether the last act by hand among the codes (see `signatures`) was to discard it in doubt."""
     acts = [code for code in codes if code.startswith("by_hand:")]
     return bool(acts) and acts[-1].startswith(f"by_hand:{GIVEN_UP_IN_DOUBT}:")
-
-
-def add(connection: sa.Connection, account: str, fresh: Iterable[NewEntry]) -> bool:
-    """Enters note versions; one that another process entered meanwhile stays as it is, and this returns `False`."""
-    rows = [
-        {
-            "target": new.key.target,
-            "note_id": new.key.note_id,
-            "kind": kind,
-            "version": new.key.version,
-            "account": account,
-            "visit_day": new.visit_day,
-            "source_seq": new.source_seq,
-            "state": State.HELD if new.reason else State.PLANNED,
-            "reason": new.reason,
-            "attempts": 0,
-        }
-        for new in fresh
-        for kind in new.kinds
-    ]
-    return insert_absent(connection, deliveries, rows) == len(rows)
 
 
 def entered(new: NewEntry) -> Entry:

@@ -37,6 +37,7 @@ __all__ = [
     "is_behind",
     "load_day",
     "load_facts",
+    "look_again",
     "may_claim",
     "newest_delivered",
     "plan",
@@ -159,6 +160,15 @@ def load_day(warehouse: Warehouse, target: str, day: date) -> DayView:
         facts = load_facts(connection, *of_day)
         entries = ledger.entries(connection, target, sa.select(notes.c.note_id).where(*of_day))
     return DayView(target, facts, entries)
+
+
+def look_again(warehouse: Warehouse, view: DayView) -> DayView:
+    """The same notes, as the ledger stands now."""
+    entries: dict[str, list[Entry]] = {}
+    with warehouse.read() as connection:
+        for chunk in in_chunks(list(view.facts), BATCH):
+            entries |= ledger.entries(connection, view.target, chunk)
+    return replace(view, entries=entries)
 
 
 def load_facts(connection: sa.Connection, *which: sa.ColumnElement[bool], lock: bool = False) -> dict[str, NoteFacts]:

@@ -10,8 +10,8 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 
+from medscribe_pipeline.warehouse.arrays import TextArray
 from medscribe_pipeline.warehouse.tables import Json
 from medscribe_pipeline.warehouse.writing import native_name
 
@@ -54,6 +54,6 @@ def _condition(
             each = sa.func.json_each(parameter(type_=Json)).table_valued("value")
             return column.in_(sa.select(each.c.value))
         case "postgresql":
-            return column == sa.any_(parameter(type_=postgresql.ARRAY(sa.Text)))
+            return column == sa.any_(parameter(type_=TextArray()))
         case _:
             return column.in_(parameter(expanding=True))

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from medscribe_pipeline.ehr import ledger
 from medscribe_pipeline.ehr.documents import larger_than
 from medscribe_pipeline.ehr.ledger import KINDS, Key, NewEntry
-from medscribe_pipeline.ehr.plan import load_day, plan
+from medscribe_pipeline.ehr.plan import load_day, look_again, plan
 from medscribe_pipeline.notes import NoteState
 from medscribe_pipeline.warehouse.tables import fhir_documents
 from tests.medscribe_pipeline.ehr.clinic import DAY, Clinic, note
@@ -66,6 +66,29 @@ def test_large_notes_are_found_without_reading_any(any_clinic: Clinic) -> None:
 
     assert {each for each in ids if sizes[each] > middle} <= set(found)
     assert (none, others) == ([], [])
+
+
+def test_a_large_note_is_found_however_well_it_packs(any_clinic: Clinic) -> None:
+    large = note(1, "a" * 300_000)
+    any_clinic.write(large, note(2))
+    with any_clinic.warehouse.read() as connection:
+        stored = connection.scalars(sa.select(fhir_documents.c.resource).where(fhir_documents.c.kind == KINDS[1]))
+        most = max(len(orjson.dumps(resource)) for resource in stored) - 1
+
+        found = larger_than(connection, [str(large.note_id), str(note(2).note_id)], KINDS[1:], most)
+
+    assert found == [str(large.note_id)]
+
+
+def test_a_day_is_looked_at_again_without_its_notes(any_clinic: Clinic) -> None:
+    any_clinic.write(note(1), note(2, state=NoteState.DRAFT))
+    before = load_day(any_clinic.warehouse, "ehr", DAY)
+    plan(any_clinic.warehouse, before)
+
+    again = look_again(any_clinic.warehouse, before)
+
+    assert again == load_day(any_clinic.warehouse, "ehr", DAY)
+    assert len(again.planned()) == 1
 
 
 def test_answers_share_a_commit_while_the_threads_are_busy(
