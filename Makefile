@@ -24,10 +24,16 @@ SCALE := .venv-scale
 help: ## Show what can be done
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
+# The pip a Python brings may be years old, and take half as long again as this one to install the same.
+define environment
+	@test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
+	@$(1)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-pip.lock
+endef
+
 # Two stamps: what runs the connector, and what also tests it. Each is renewed when its lock file changes.
-$(VENV)/run.stamp: requirements.lock pyproject.toml
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+$(VENV)/run.stamp: requirements.lock requirements-pip.lock pyproject.toml
 	@echo "Installing the locked dependencies ..."
+	$(call environment,$(VENV))
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@# pip compiles what it copies, and nothing of an editable install; where nobody else may, each start would do it again.
@@ -80,9 +86,9 @@ docs: $(VENV)/dev.stamp ## Write the generated pages of docs/ again
 	$(BIN)/python -m docs.generate
 
 # Apart from .venv: dlt and what it brings are nothing the tests should ever see.
-$(BENCH)/stamp: bench/requirements.lock pyproject.toml
-	@test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
+$(BENCH)/stamp: bench/requirements.lock requirements-pip.lock pyproject.toml
 	@echo "Installing what is measured, and what it is compared with ..."
+	$(call environment,$(BENCH))
 	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r bench/requirements.lock
 	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
@@ -93,9 +99,9 @@ bench: $(BENCH)/stamp ## Measure us beside dlt and a bare script; bench/README.m
 		$(if $(INSTALL),--install) $(if $(PUBLISH),--publish)
 
 # Apart from .venv, too: Celery, a broker and a PostgreSQL that nothing else needs.
-$(SCALE)/stamp: scale/requirements.lock pyproject.toml
-	@test -x $(SCALE)/bin/python || $(PYTHON) -m venv $(SCALE)
+$(SCALE)/stamp: scale/requirements.lock requirements-pip.lock pyproject.toml
 	@echo "Installing PostgreSQL, a broker and Celery beside the locked dependencies ..."
+	$(call environment,$(SCALE))
 	@$(SCALE)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r scale/requirements.lock
 	@$(SCALE)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
@@ -114,6 +120,7 @@ lock: ## Resolve the dependencies again (needs uv)
 	$(LOCK) --upgrade $(RUN_EXTRAS) --extra bench -c requirements-dev.lock pyproject.toml -o bench/requirements.lock
 	$(LOCK) --upgrade $(RUN_EXTRAS) --extra deploy --extra celery --extra scale -c requirements-dev.lock pyproject.toml \
 		-o scale/requirements.lock
+	echo pip | $(LOCK) --upgrade - -o requirements-pip.lock
 	echo hatchling | $(LOCK) --upgrade -c requirements.lock - -o deploy/requirements-build.lock
 
 clean: ## Remove the environment, caches and the demo

@@ -1,4 +1,7 @@
-"""The locked dependencies into a new environment by pip, which is removed again: `python -m bench.fresh_install`."""
+"""The locked dependencies into a new environment, which is removed again: `python -m bench.fresh_install`.
+
+As `make` does it: the pip that came with Python installs the locked one, and that all the rest.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,19 @@ import tempfile
 import venv
 from pathlib import Path
 
-LOCK = Path(__file__).parents[1] / "requirements.lock"
+ROOT = Path(__file__).parents[1]
+LOCKS = ("requirements-pip.lock", "requirements.lock")
 
 
 def main() -> None:
     """Installs; whatever is wrong, pip tells."""
     with tempfile.TemporaryDirectory(prefix="medscribe-bench-") as folder:
         venv.create(folder, with_pip=True)
-        install = ["install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r", str(LOCK)]
-        ended = subprocess.run([f"{folder}/bin/python", "-m", "pip", *install], check=False)  # noqa: S603 - our own lock
-    sys.exit(ended.returncode)
+        install = [f"{folder}/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        for lock in LOCKS:
+            ended = subprocess.run([*install, "--require-hashes", "-r", str(ROOT / lock)], check=False)  # noqa: S603 - our own locks
+            if ended.returncode:
+                sys.exit(ended.returncode)
 
 
 if __name__ == "__main__":
