@@ -61,7 +61,7 @@ def document_reference(note: ScribeNote, options: BuildOptions, facts: Facts | N
             "resourceType": "DocumentReference",
             "meta": present({"profile": [US_CORE] if us_core else None, "security": [ai_label()]}),
             "language": facts.language,
-            "masterIdentifier": {"system": VERSION_SYSTEM, "value": facts.version.urn},
+            "masterIdentifier": {"system": VERSION_SYSTEM, "value": f"urn:uuid:{facts.version}"},
             "identifier": [dict(facts.identifier)],
             "status": "entered-in-error" if retracted else "current",
             "docStatus": facts.status,

@@ -8,7 +8,6 @@ server wants its own ids.
 from __future__ import annotations
 
 import re
-import uuid
 from datetime import UTC
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -16,9 +15,10 @@ from urllib.parse import quote
 
 from medscribe_pipeline.errors import MedscribeError
 from medscribe_pipeline.fhir.narrative import is_blank
-from medscribe_pipeline.notes import NoteState
+from medscribe_pipeline.notes import NoteState, uuid5_text
 
 if TYPE_CHECKING:
+    import uuid
     from datetime import datetime
 
     from medscribe_pipeline.notes import Identifier, ScribeNote
@@ -70,12 +70,12 @@ def version_identifier(note_id: uuid.UUID, version: str) -> str:
     >>> version_identifier(uuid.UUID("1ee29d60-7023-5d7f-9569-9f5401b52b10"), "a1")
     'urn:uuid:b9d1b2f8-7303-5b80-a887-65bb27f36b59'
     """
-    return version_id(note_id, version).urn
+    return f"urn:uuid:{version_id(note_id, version)}"
 
 
-def version_id(note_id: uuid.UUID, version: str) -> uuid.UUID:
+def version_id(note_id: uuid.UUID, version: str) -> str:
     """The UUID in `version_identifier`."""
-    return uuid.uuid5(note_id, version)
+    return uuid5_text(note_id.bytes, version)
 
 
 @lru_cache(maxsize=64)  # There are as many as accounts, and all documents name them.
@@ -166,8 +166,9 @@ def instant(at: datetime | None) -> str | None:
         return None
     if at.tzinfo is None:
         raise ValueError("naive datetime in a note")
-    moment = at if at.tzinfo is UTC else at.astimezone(UTC)
-    return moment.isoformat(timespec="seconds").removesuffix("+00:00") + "Z"
+    at = at if at.tzinfo is UTC else at.astimezone(UTC)
+    # Day and time apart have no zone, which would be asked for its offset each time.
+    return f"{at.date().isoformat()}T{at.time().isoformat('seconds')}Z"
 
 
 def present(element: dict[str, Any]) -> dict[str, Any]:

@@ -9,8 +9,6 @@ from medscribe_pipeline.fhir.people import attester, author
 from medscribe_pipeline.fhir.text import document_title, shown_sections
 
 if TYPE_CHECKING:
-    import uuid
-
     from medscribe_pipeline.fhir.options import BuildOptions
     from medscribe_pipeline.fhir.text import Shown
     from medscribe_pipeline.notes import ScribeNote
@@ -38,7 +36,7 @@ class Facts(NamedTuple):
     date: str | None
     title: str
     identifier: dict[str, str]
-    version: uuid.UUID
+    version: str
     author: dict[str, Any]
     attester: list[dict[str, Any]]
     sections: tuple[Shown, ...]

@@ -34,7 +34,7 @@ _LINE_ENDS = re.compile("\r\n?|[\x0b\x0c\x1c-\x1f\x85\u2028\u2029]")
 # What XML 1.0 does not allow and no reader can see (https://www.w3.org/TR/xml/#charsets).
 _ILLEGAL = re.compile("[\x00-\x08\x0e-\x1b\ufffe\uffff]")
 # White space that is not printable to Python and is fine all the same; French has no text without it.
-_FINE = "\t\u00a0\u202f"
+_FINE = "\n\t\u00a0\u202f"
 # What would be seen: anything but white space and what is dropped.
 _VISIBLE = re.compile("[^\\s\x00-\x08\x0e-\x1b\ufffe\uffff]")
 _BULLETS = frozenset("-•")
@@ -63,7 +63,6 @@ def clean_text(text: str) -> str:
 
 def _is_clean(text: str) -> bool:
     """Whether there is surely nothing to clean, as in nearly all texts: nothing that is replaced is printable."""
-    text = text.replace("\n", "")
     if text.isprintable():
         return True
     for fine in _FINE:

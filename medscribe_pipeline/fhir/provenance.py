@@ -10,7 +10,6 @@ version instead: `PUT Provenance/<id>` writes it once, however often it is sent.
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING, Any
 
 from medscribe_pipeline.fhir.devices import artificial_intelligence, assembler_device
@@ -29,7 +28,7 @@ from medscribe_pipeline.fhir.facts import facts_of
 from medscribe_pipeline.fhir.narrative import is_blank
 from medscribe_pipeline.fhir.people import custodian, scribe_device
 from medscribe_pipeline.fhir.transcript import transcript_identifier
-from medscribe_pipeline.notes import Identifier, NoteState
+from medscribe_pipeline.notes import Identifier, NoteState, uuid5_text
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -60,7 +59,7 @@ def provenance(note: ScribeNote, options: BuildOptions, facts: Facts | None = No
     return present(
         {
             "resourceType": "Provenance",
-            "id": str(uuid.uuid5(facts.version, "Provenance")),
+            "id": uuid5_text(bytes.fromhex(facts.version.replace("-", "")), "Provenance"),
             "target": [_document(facts.version), {"type": "Composition", "identifier": dict(facts.identifier)}],
             "occurredDateTime": facts.date,
             "recorded": instant(recorded_at(note)),
@@ -127,9 +126,9 @@ def _entities(note: ScribeNote, options: BuildOptions) -> list[dict[str, Any]]:
     return [{"role": role, "what": what} for role, what in listed]
 
 
-def _document(version: uuid.UUID) -> dict[str, Any]:
+def _document(version: str) -> dict[str, Any]:
     """The DocumentReference of one version of the note, as a reference."""
-    return {"type": "DocumentReference", "identifier": {"system": VERSION_SYSTEM, "value": version.urn}}
+    return {"type": "DocumentReference", "identifier": {"system": VERSION_SYSTEM, "value": f"urn:uuid:{version}"}}
 
 
 def _concept(system: str, code: str) -> dict[str, Any]:
