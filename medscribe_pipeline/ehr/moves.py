@@ -8,10 +8,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
-from medscribe_pipeline.notes import canonical_json
 from medscribe_pipeline.warehouse.among import KEYS, among_keys
-from medscribe_pipeline.warehouse.arrays import TextArray
 from medscribe_pipeline.warehouse.binding import bound
 from medscribe_pipeline.warehouse.store import in_chunks
 from medscribe_pipeline.warehouse.tables import deliveries
@@ -150,94 +149,23 @@ def move_all(
     given = {f"new_{column}": value for column, value in values.items()}
     if worker is not None:
         given["of_worker"] = worker
-    do = _move_arrays if native == "postgresql" else _move_then_note
-    return {
-        key
-        for (target, kinds), units in alike.items()
-        for chunk in in_chunks(units, _UNITS_AT_ONCE)
-        for key in do(connection, name, chunk, {**given, "of_target": target}, kinds, seen)
-    }
-
-
-def _move_arrays(
-    connection: sa.Connection,
-    name: str,
-    units: Sequence[Key],
-    given: Mapping[str, Any],
-    kinds: tuple[str, ...],
-    seen: Mapping[Key, Mapping[str, Copy]],
-) -> set[Key]:
-    """On PostgreSQL: the units, and what was seen of each, as one array a column."""
-    arrays: dict[str, Any] = {KEYS: [key.note_id for key in units], "of_versions": [key.version for key in units]}
-    for kind in kinds:
-        copies = [seen[key][kind] for key in units]
-        arrays[f"{kind}_server_id"] = [copy.server_id for copy in copies]
-        arrays[f"{kind}_etag"] = [copy.etag for copy in copies]
-        arrays[f"{kind}_outcome_codes"] = [canonical_json(list(copy.codes)).decode() for copy in copies]
-    columns = tuple(column.removeprefix("new_") for column in given if column.startswith("new_"))
-    statement = _update_arrays(name, columns, kinds, of_worker="of_worker" in given)
-    return {units[place - 1] for (place,) in connection.execute(statement, {**given, **arrays}).all()}
-
-
-@cache
-def _update_arrays(
-    name: str, columns: tuple[str, ...], kinds: tuple[str, ...], *, of_worker: bool
-) -> sa.sql.dml.ReturningUpdate[Any]:
-    """The same as `_update` for many units, each with what was seen of its `kinds`; returns their places, from 1.
-
-    A document is written once, whatever becomes of it: each time costs the server a new row and its entries in every
-    index.
-    """
-    names = [KEYS, "of_versions", *(f"{kind}_{column}" for kind in kinds for column in _OF_COPIES)]
-    arrays = [sa.bindparam(each, type_=TextArray()) for each in names]
-    named = [sa.column(each, sa.Text) for each in names]
-    unit = sa.func.unnest(*arrays).table_valued(*named, with_ordinality="place").render_derived()
-    sources = MOVES[name].sources
-    other = deliveries.alias()
-    barred = ~_stands(other, sources)
-    if name == "deliver":
-        barred = sa.or_(barred, sa.and_(*_is_missing(other, kinds)))
-    # Found by the list of notes, so that no plan goes through all notes of a target: a table without statistics is
-    # taken for tiny.
-    torn = sa.select(other.c.note_id, other.c.version).where(*_are_among("postgresql", other), barred)
-    ids = sa.tuple_(deliveries.c.note_id, deliveries.c.version)
-    where = [
-        *_are_among("postgresql", deliveries),
-        deliveries.c.note_id == unit.c[KEYS],
-        deliveries.c.version == unit.c.of_versions,
-        _stands(deliveries, sources),
-        ids.not_in(torn),
-    ]
-    if of_worker:
-        where.append(_OF_WORKER)
-    values = _values(name, columns)
-    for column in _OF_COPIES if kinds else ():
-        type_ = deliveries.c[column].type
-        whens = {kind: sa.cast(unit.c[f"{kind}_{column}"], type_) for kind in kinds}
-        values[column] = sa.case(whens, value=deliveries.c.kind, else_=values.get(column, deliveries.c[column]))
-    return sa.update(deliveries).where(*where).values(values).returning(unit.c.place)
-
-
-def _move_then_note(
-    connection: sa.Connection,
-    name: str,
-    units: Sequence[Key],
-    given: Mapping[str, Any],
-    kinds: tuple[str, ...],
-    seen: Mapping[Key, Mapping[str, Copy]],
-) -> set[Key]:
-    """On SQLite: all are moved by one statement, then what was seen is noted row by row."""
-    columns = tuple(column.removeprefix("new_") for column in given if column.startswith("new_"))
-    statement = _update_all(name, columns, kinds, of_worker="of_worker" in given)
-    these = [f"{key.note_id}{_BETWEEN}{key.version}" for key in units]
-    of_units = {KEYS: [key.note_id for key in units], "of_units": these}
-    rows = connection.execute(statement, {**given, **of_units}).all()
-    moved = [(Key(given["of_target"], note_id, version), kind) for note_id, version, kind in rows]
-    noted = [_note(key, kind, seen[key][kind]) for key, kind in moved if kind in kinds]
-    if noted:
-        text, names = _note_text(connection.dialect)
-        connection.exec_driver_sql(text, bound(connection.dialect, deliveries, names, noted))
-    return {key for key, _ in moved}
+    moved: set[Key] = set()
+    for (target, kinds), units in alike.items():
+        statement = _update_all(native, name, tuple(values), kinds, of_worker=worker is not None)
+        for chunk in in_chunks(units, _UNITS_AT_ONCE):
+            named = {f"{key.note_id}{_BETWEEN}{key.version}": key for key in chunk}
+            of_units: dict[str, Any] = {"of_target": target, "of_units": list(named)}
+            of_units[KEYS] = [key.note_id for key in chunk]
+            if kinds and native == "postgresql":
+                of_units["of_seen"] = {
+                    unit: {kind: _seen(copy) for kind, copy in seen[key].items()} for unit, key in named.items()
+                }
+            rows = connection.execute(statement, given | of_units).all()
+            moved |= {named[unit] for unit, _ in rows}
+            if kinds and native == "sqlite":
+                met = [(named[unit], kind) for unit, kind in rows if kind in kinds]
+                _note_all(connection, [_note(key, kind, seen[key][kind]) for key, kind in met])
+    return moved
 
 
 @cache
@@ -274,11 +202,13 @@ def _update(name: str, columns: tuple[str, ...], kinds: tuple[str, ...], *, of_w
 
 @cache
 def _update_all(
-    name: str, columns: tuple[str, ...], kinds: tuple[str, ...], *, of_worker: bool
+    native: str, name: str, columns: tuple[str, ...], kinds: tuple[str, ...], *, of_worker: bool
 ) -> sa.sql.dml.ReturningUpdate[Any]:
-    """The same for the units `of_units`, which are of the notes `KEYS`, on SQLite; returns the rows.
+    """The same for the units `of_units`, which are of the notes `KEYS`; returns unit and kind of each row.
 
-    What was seen of the `kinds` is left to another statement: it is different in each row.
+    What was seen of the `kinds` is different in each row. PostgreSQL looks it up in `of_seen`: to write a row twice
+    would cost it as much again, for the row and its entries in every index. (To join with it would be a loop in a loop:
+    by its statistics, hardly any row ever is in the state a move begins from.) On SQLite it is left to `_note_all`.
     """
     sources = MOVES[name].sources
     other = deliveries.alias()
@@ -286,20 +216,23 @@ def _update_all(
     if name == "deliver":
         barred = sa.or_(barred, sa.and_(*_is_missing(other, kinds)))
     # Asked for once, not for each row anew: at the second row of a unit, SQLite would find the first one changed.
-    torn = sa.select(other.c.note_id, other.c.version).where(*_are_among("sqlite", other), barred)
+    torn = sa.select(other.c.note_id, other.c.version).where(*_are_among(native, other), barred)
     ids = sa.tuple_(deliveries.c.note_id, deliveries.c.version)
     # No note id has that sign in it, so no two units make one text.
     unit = deliveries.c.note_id + sa.literal_column(f"'{_BETWEEN}'") + deliveries.c.version
-    units = among_keys("sqlite", unit, named="of_units")
-    where = [*_are_among("sqlite", deliveries), units, _stands(deliveries, sources), ids.not_in(torn)]
+    units = among_keys(native, unit, named="of_units")
+    where = [*_are_among(native, deliveries), units, _stands(deliveries, sources), ids.not_in(torn)]
     if of_worker:
         where.append(_OF_WORKER)
-    return (
-        sa.update(deliveries)
-        .where(*where)
-        .values(_values(name, columns))
-        .returning(deliveries.c.note_id, deliveries.c.version, deliveries.c.kind)
-    )
+    values = _values(name, columns)
+    if kinds and native == "postgresql":
+        seen = sa.bindparam("of_seen", type_=postgresql.JSONB)
+        is_seen = sa.or_(*(deliveries.c.kind == kind for kind in kinds))
+        for column in _OF_COPIES:
+            path = sa.func.jsonb_extract_path if column == "outcome_codes" else sa.func.jsonb_extract_path_text
+            here = path(seen, unit, deliveries.c.kind, sa.literal_column(f"'{column}'"))
+            values[column] = sa.case((is_seen, here), else_=values.get(column, deliveries.c[column]))
+    return sa.update(deliveries).where(*where).values(values).returning(unit, deliveries.c.kind)
 
 
 def _are_among(native: str, table: sa.FromClause) -> list[sa.ColumnElement[bool]]:
@@ -348,19 +281,30 @@ def _is_unit(table: sa.FromClause) -> list[sa.ColumnElement[bool]]:
 
 _OF_WORKER = deliveries.c.claimed_by == sa.bindparam("of_worker")
 _OF_COPIES = ("server_id", "etag", "outcome_codes")
-_SEEN = ("target", "note_id", "version", "kind", *_OF_COPIES)
+_OF_ROW = ("target", "note_id", "version", "kind")
+
+
+def _seen(copy: Copy) -> dict[str, Any]:
+    """What was seen of one document, by the columns it is noted in."""
+    return dict(zip(_OF_COPIES, (copy.server_id, copy.etag, list(copy.codes)), strict=True))
 
 
 def _note(key: Key, kind: str, copy: Copy) -> dict[str, Any]:
-    """What was seen of one document, by the columns of its row."""
-    seen = (key.target, key.note_id, key.version, kind, copy.server_id, copy.etag, list(copy.codes))
-    return dict(zip(_SEEN, seen, strict=True))
+    """The same, by the columns of its row."""
+    return {"target": key.target, "note_id": key.note_id, "version": key.version, "kind": kind, **_seen(copy)}
+
+
+def _note_all(connection: sa.Connection, noted: Sequence[dict[str, Any]]) -> None:
+    """Notes on each row what was seen of its document."""
+    if noted:
+        text, names = _note_text(connection.dialect)
+        connection.exec_driver_sql(text, bound(connection.dialect, deliveries, names, noted))
 
 
 @cache
 def _note_text(dialect: sa.Dialect) -> tuple[str, tuple[str, ...]]:
     """The text of the statement for one row, and its columns in the order in which it takes them."""
-    of_row = [deliveries.c[name] == sa.bindparam(f"of_{name}") for name in _SEEN[:4]]
+    of_row = [deliveries.c[name] == sa.bindparam(f"of_{name}") for name in _OF_ROW]
     values = {name: sa.bindparam(f"of_{name}", type_=deliveries.c[name].type) for name in _OF_COPIES}
     compiled: Any = sa.update(deliveries).where(*of_row).values(values).compile(dialect=dialect)
     return str(compiled), tuple(name.removeprefix("of_") for name in compiled.positiontup)
