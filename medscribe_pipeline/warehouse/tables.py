@@ -209,6 +209,8 @@ source_records = sa.Table(
     sa.Column("forgotten_at", UtcDateTime, comment="Forgotten on request: never landed or mapped again."),
     sa.Index("ix_source_records_day", "account", "visit_day", "provider", "stream"),
     sa.Index("ix_source_records_parent", "account", "provider", "parent_id"),
+    # Each is written twice: see the migration 0010.
+    postgresql_with={"toast_tuple_target": 512, "fillfactor": 50},
     comment="Everything pulled, as it came.",
 )
 
@@ -340,6 +342,13 @@ note_sections = sa.Table(
     sa.Column("title", sa.Text, comment="Heading, as received."),
     sa.Column("text", sa.Text, nullable=False, comment="The words. Patient data."),
     sa.Column("format", sa.String(16), nullable=False, server_default="text", comment="text or markdown."),
+    # Counted for each day that is built; there are few.
+    sa.Index(
+        "ix_note_sections_unknown",
+        "note_id",
+        sqlite_where=sa.text("key IS NULL AND title IS NOT NULL"),
+        postgresql_where=sa.text("key IS NULL AND title IS NOT NULL"),
+    ),
     comment="The sections of each note, in order.",
 )
 
