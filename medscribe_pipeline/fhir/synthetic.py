@@ -100,9 +100,11 @@ def synthetic_markdown(options: BuildOptions) -> str:
     """The note's Composition as a Markdown table: what a mapping makes of headings, keys and codes.
 
     Built, not checked: this is shown where definitions are loaded, and `fhir.resources` is not to be imported there.
+    Nor is what reads Markdown: no text of a section is shown.
     """
     plain = replace(options, release="R4", renderings=("text",), transcripts=False)
-    composition = build_documents(synthetic_note(), plain).composition
+    note = synthetic_note()
+    composition = build_documents(replace(note, sections=_as_text(note.sections)), plain).composition
     kind = composition["type"]
     codes = ", ".join(f"`{coding['code']}`" for coding in kind.get("coding", []))
     rows = [
@@ -120,6 +122,10 @@ def synthetic_markdown(options: BuildOptions) -> str:
             f"Mapping `{options.version}`, profile `{options.profile}`. The note is synthetic.",
         ]
     )
+
+
+def _as_text(sections: Sequence[NoteSection]) -> tuple[NoteSection, ...]:
+    return tuple(replace(each, format="text", sections=_as_text(each.sections)) for each in sections)
 
 
 def _rows(
