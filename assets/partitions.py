@@ -1,17 +1,38 @@
 """Visit days as Dagster partitions."""
 
-from datetime import date
+from collections.abc import Sequence
+from datetime import date, datetime
+from functools import lru_cache
 
 import dagster as dg
+from dagster._core.definitions.partitions.context import partition_loading_context
+from dagster._core.instance import DynamicPartitionsStore
 
 from medscribe_pipeline.settings import Settings
 
 
-def visit_days(settings: Settings) -> dg.DailyPartitionsDefinition:
+class VisitDays(dg.DailyPartitionsDefinition):
+    """Daily partitions that are counted once a day.
+
+    Every check of a run asks for all of them, and it takes Dagster a twentieth of a second to count ten years again.
+    """
+
+    def get_partition_keys(
+        self, current_time: datetime | None = None, dynamic_partitions_store: DynamicPartitionsStore | None = None
+    ) -> Sequence[str]:
+        """The days from the first to the last there is at that time, now by default."""
+        with partition_loading_context(current_time, dynamic_partitions_store):
+            return list(_counted(self, self.get_last_partition_key()))
+
+
+@lru_cache(maxsize=8)  # There is one definition in a location, and an older day only until nobody asks for it.
+def _counted(days: VisitDays, last: str | None) -> Sequence[str]:  # noqa: ARG001  # a new last day: count again
+    return dg.DailyPartitionsDefinition.get_partition_keys(days)
+
+
+def visit_days(settings: Settings) -> VisitDays:
     """One partition for each local day from `MEDSCRIBE_FIRST_DAY` to today, today included."""
-    return dg.DailyPartitionsDefinition(
-        start_date=settings.first_day.isoformat(), timezone=settings.timezone, end_offset=1
-    )
+    return VisitDays(start_date=settings.first_day.isoformat(), timezone=settings.timezone, end_offset=1)
 
 
 def backfill_policy(settings: Settings) -> dg.BackfillPolicy:
