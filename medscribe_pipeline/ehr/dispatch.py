@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from medscribe_pipeline.ehr import ledger
 from medscribe_pipeline.ehr.comparing import read_back
-from medscribe_pipeline.ehr.documents import load_documents
-from medscribe_pipeline.ehr.fitting import Unfit
+from medscribe_pipeline.ehr.documents import NOTHING, load_documents
+from medscribe_pipeline.ehr.fitting import Unfit, most_that_fits
 from medscribe_pipeline.ehr.ledger import Key, State
 from medscribe_pipeline.ehr.obstacles import fit_note
 from medscribe_pipeline.ehr.plan import load_facts, may_claim, standing_copies
@@ -138,6 +138,7 @@ class Dispatcher:
         self._on_settled = on_settled
         self._connections = server.settings.connections
         self._together = server.strategy.notes_per_request
+        self._unseen = most_that_fits(server.capabilities)
         # What is marked as sent when we die has to be looked for; where nobody can look, nothing is marked ahead.
         ahead = max(1, max(_AHEAD, self._connections * _AHEAD_OF_EACH) // self._together)
         self._ahead = ahead if server.capabilities.search else 0
@@ -295,12 +296,13 @@ class Dispatcher:
         for key in keys:
             held = self._ours[key]
             own = held.entry
-            version, built = documents.get(key.note_id, ("", {}))
+            version, built, most_bytes = documents.get(key.note_id, NOTHING)
             resources = fit_note(
                 key.note_id,
                 {kind: built[kind] for kind in built if kind in own.copies},
                 self._server.capabilities,
                 self._places,
+                is_small=most_bytes <= self._unseen,
             )
             missing = own.copies.keys() if isinstance(resources, Unfit) else own.copies.keys() - resources.keys()
             anew = version != key.version or bool(missing - {PROVENANCE})

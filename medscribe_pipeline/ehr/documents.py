@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import uuid
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -24,36 +25,55 @@ _LARGER_AS_TEXT = 255 * 2
 """PostgreSQL: as text, JSON has at most so many times the bytes it takes on disk. LZ4 (and the older method, even more
 so) never packs more than 255 into one, and what has to be escaped in a text of ours takes two."""
 
-__all__ = ["as_version", "larger_than", "load_documents"]
+__all__ = ["NOTHING", "Built", "as_version", "larger_than", "load_documents"]
+
+
+class Built(NamedTuple):
+    """The documents of a note: of which version they are, and the FHIR JSON by kind.
+
+    `most_bytes`: as JSON they have no more bytes together than that.
+    """
+
+    version: str
+    documents: dict[str, Resource]
+    most_bytes: int
 
 
 @cache
 def _of_notes(native: str | None) -> sa.Select[Any]:
-    columns = (fhir_documents.c[name] for name in ("note_id", "version", "kind", "resource"))
-    kinds = fhir_documents.c.kind.in_(sa.bindparam("of_kinds", expanding=True))
-    return sa.select(*columns).where(among_keys(native, fhir_documents.c.note_id), kinds)
+    of = fhir_documents.c
+    sizes: dict[str | None, sa.ColumnElement[Any]] = {
+        "postgresql": sa.func.pg_column_size(of.resource) * _LARGER_AS_TEXT,
+        "sqlite": sa.func.length(sa.cast(of.resource, sa.LargeBinary)),
+    }
+    size = sizes.get(native, sa.literal_column(str(sys.maxsize)))
+    kinds = of.kind.in_(sa.bindparam("of_kinds", expanding=True))
+    return sa.select(of.note_id, of.version, of.kind, of.resource, size).where(among_keys(native, of.note_id), kinds)
 
 
-def load_documents(
-    connection: sa.Connection, note_ids: Sequence[str], kinds: Sequence[str]
-) -> dict[str, tuple[str, dict[str, Resource]]]:
-    """The newest documents of notes: of which version they are, and the FHIR JSON by kind. Notes without are left out.
+def load_documents(connection: sa.Connection, note_ids: Sequence[str], kinds: Sequence[str]) -> dict[str, Built]:
+    """The newest documents of notes. Notes without are left out.
 
     Args:
         connection: An open transaction.
         note_ids: The notes, no more than a query takes.
         kinds: Kinds of document to read.
     """
-    found: dict[str, tuple[str, dict[str, Resource]]] = {}
+    found: dict[str, Built] = {}
     rows = connection.execute(_of_notes(native_name(connection)), {KEYS: list(note_ids), "of_kinds": kinds})
-    for note_id, version, kind, resource in rows.all():
-        known, documents = found.setdefault(note_id, (version, {}))
-        if version == known:
-            documents[kind] = resource
+    for note_id, version, kind, resource, size in rows.all():
+        known = found.get(note_id)
+        if known is None:
+            found[note_id] = Built(version, {kind: resource}, size)
+        elif version == known.version:
+            found[note_id] = Built(version, {**known.documents, kind: resource}, known.most_bytes + size)
         else:
             # They are written together; if ever they were not, there is no whole version to speak of.
-            found[note_id] = ("", {})
+            found[note_id] = NOTHING
     return found
+
+
+NOTHING = Built("", {}, 0)
 
 
 def larger_than(connection: sa.Connection, note_ids: Sequence[str], kinds: Sequence[str], most_bytes: int) -> list[str]:

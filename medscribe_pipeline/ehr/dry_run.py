@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from medscribe_pipeline.ehr.comparing import differences, same_version
 from medscribe_pipeline.ehr.delivery import known_obstacles, leaving, open_server
-from medscribe_pipeline.ehr.documents import load_documents
+from medscribe_pipeline.ehr.documents import NOTHING, load_documents
 from medscribe_pipeline.ehr.fitting import Unfit
 from medscribe_pipeline.ehr.ledger import Key, State
 from medscribe_pipeline.ehr.obstacles import Places, find_obstacles, fit_note
@@ -100,7 +100,7 @@ def preview_day(
         with warehouse.read() as connection:
             documents = load_documents(connection, chunk, server.capabilities.kinds)
         for note_id in chunk:
-            version, built = documents.get(note_id, ("", {}))
+            version, built, _ = documents.get(note_id, NOTHING)
             if version == view.facts[note_id].version:
                 yield _planned(view, server, places, note_id, built)
 

@@ -57,6 +57,8 @@ def fit(
     capabilities: Capabilities,
     references: Mapping[tuple[str, str, str], str],
     encounter: str | None = None,
+    *,
+    is_small: bool = False,
 ) -> dict[str, Resource] | Unfit:
     """The documents of a note version as a target takes them.
 
@@ -68,6 +70,7 @@ def fit(
         references: Where patients, clinicians and encounters are on the target, for those that go by ids: literal
             references such as `Patient/123`, by resource type, identifier system and value.
         encounter: The literal reference of the encounter, for documents that name none.
+        is_small: They are known to have no more bytes than `most_that_fits`.
 
     Returns:
         The documents, in the order the target is sent them; or why they do not fit: `doc_status_not_accepted`,
@@ -87,7 +90,8 @@ def fit(
                 fitted |= {kind: about} if about is not None else {}
             else:
                 fitted[kind] = _fit_document(kind, resource, capabilities, references, names, encounter)
-        _check_size(fitted, capabilities)
+        if not is_small:
+            _check_size(fitted, capabilities)
     except _UnfitError as reason:
         return Unfit(str(reason))
     return fitted

@@ -50,10 +50,15 @@ class Places:
 
 
 def fit_note(
-    note_id: str, documents: Mapping[str, Resource], capabilities: Capabilities, places: Places
+    note_id: str,
+    documents: Mapping[str, Resource],
+    capabilities: Capabilities,
+    places: Places,
+    *,
+    is_small: bool = False,
 ) -> dict[str, Resource] | Unfit:
-    """The documents of a note as the target takes them, or why it does not."""
-    return fit(documents, capabilities, places.references, places.encounters.get(note_id))
+    """The documents of a note as the target takes them, or why it does not. See `fit`."""
+    return fit(documents, capabilities, places.references, places.encounters.get(note_id), is_small=is_small)
 
 
 def find_obstacles(
@@ -88,8 +93,8 @@ def find_obstacles(
         with warehouse.read() as connection:
             chunk = larger_than(connection, note_ids, capabilities.kinds, unseen) if unseen else note_ids
             documents = {
-                note_id: {kind: each for kind, each in of_note.items() if kind in leaving[note_id]}
-                for note_id, (_, of_note) in load_documents(connection, chunk, capabilities.kinds).items()
+                note_id: {kind: each for kind, each in built.documents.items() if kind in leaving[note_id]}
+                for note_id, built in load_documents(connection, chunk, capabilities.kinds).items()
             }
             wanted = _wanted(connection, documents) if capabilities.references == "literal" else {}
         everything = {each for of_note in wanted.values() for each in of_note}

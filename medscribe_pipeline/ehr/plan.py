@@ -288,6 +288,8 @@ def decide(
         rules: What the target takes.
         obstacle: Why the target would not take these documents, or for whom and where it does not know.
     """
+    if not listed:
+        return _first(target, note, rules, obstacle)
     if is_behind(note, listed):
         return []
     own = next((entry for entry in listed if entry.key.version == note.version), None)
@@ -313,6 +315,15 @@ def decide(
         for move in _own_moves(note, own, reason, listed, kinds)
     ]
     return decisions
+
+
+def _first(target: str, note: NoteFacts, rules: Rules, obstacle: str | None) -> list[Decision]:
+    """What `decide` says of a note the ledger knows nothing of: nearly all of them, once."""
+    kinds = _kinds(note, rules, set())
+    if not kinds:
+        return []
+    key = Key(target, note.note_id, note.version)
+    return [Decision("add", key, note.source_seq, note.visit_day, _reason(note, rules, set(), obstacle), kinds)]
 
 
 def _maybe_there(entry: Entry) -> bool:
@@ -346,7 +357,10 @@ def is_behind(note: NoteFacts, listed: Sequence[Entry]) -> bool:
 
 def _kinds(note: NoteFacts, rules: Rules, there: set[str]) -> tuple[str, ...]:
     """The documents of a note that the target is to have; none while they are not built."""
-    kinds = tuple(kind for kind in rules.kinds if kind in note.kinds) if note.built_at else ()
+    if not note.built_at:
+        return ()
+    all_built = note.kinds.issuperset(rules.kinds)
+    kinds = rules.kinds if all_built else tuple(kind for kind in rules.kinds if kind in note.kinds)
     if note.state == NoteState.RETRACTED and there:
         # A withdrawal reaches what is there. Nothing is put there only to be withdrawn.
         return tuple(kind for kind in kinds if kind in there)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from medscribe_pipeline.ehr import ledger
-from medscribe_pipeline.ehr.documents import as_version, load_documents
+from medscribe_pipeline.ehr.documents import NOTHING, as_version, load_documents
 from medscribe_pipeline.ehr.fitting import Unfit
 from medscribe_pipeline.ehr.ledger import Copy, Entry, State
 from medscribe_pipeline.ehr.obstacles import Places, fit_note
@@ -127,7 +127,7 @@ def _questions(warehouse: Warehouse, server: Server, view: DayView, chunk: Seque
         loaded = load_documents(connection, [entry.key.note_id for entry in chunk], server.capabilities.kinds)
     questions = []
     for entry in chunk:
-        version, built = loaded.get(entry.key.note_id, ("", {}))
+        version, built, _ = loaded.get(entry.key.note_id, NOTHING)
         of_entry = {kind: each for kind, each in built.items() if kind in entry.copies}
         fitted = fit_note(entry.key.note_id, of_entry, _undemanding(server.capabilities), Places())
         documents = of_entry if isinstance(fitted, Unfit) else fitted

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from medscribe_pipeline.ehr import ledger
-from medscribe_pipeline.ehr.documents import larger_than
+from medscribe_pipeline.ehr.documents import larger_than, load_documents
 from medscribe_pipeline.ehr.ledger import KINDS, Key, NewEntry
 from medscribe_pipeline.ehr.plan import load_day, look_again, plan
 from medscribe_pipeline.notes import NoteState
@@ -78,6 +78,15 @@ def test_a_large_note_is_found_however_well_it_packs(any_clinic: Clinic) -> None
         found = larger_than(connection, [str(large.note_id), str(note(2).note_id)], KINDS[1:], most)
 
     assert found == [str(large.note_id)]
+
+
+@pytest.mark.parametrize("text", ["", 'é€😀"\\\n', "a" * 100_000])
+def test_no_document_is_larger_than_it_is_said_to_be_at_most(any_clinic: Clinic, text: str) -> None:
+    any_clinic.write(note(1, f"x{text}"))
+    with any_clinic.warehouse.read() as connection:
+        (built,) = load_documents(connection, [str(note(1).note_id)], KINDS).values()
+
+    assert built.most_bytes >= sum(len(orjson.dumps(each)) for each in built.documents.values())
 
 
 def test_a_day_is_looked_at_again_without_its_notes(any_clinic: Clinic) -> None:
