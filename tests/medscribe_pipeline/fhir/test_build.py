@@ -10,11 +10,19 @@ import pytest
 import sqlalchemy as sa
 
 from medscribe_pipeline.errors import MedscribeError
-from medscribe_pipeline.fhir import build, version_identifier
+from medscribe_pipeline.fhir import BuildOptions, build, version_identifier
 from medscribe_pipeline.fhir.build import DocumentsReport, build_day, count_due, mapping_version
 from medscribe_pipeline.fhir.documents import build_documents
 from medscribe_pipeline.fhir.rules import check
-from medscribe_pipeline.notes import NoteSection, NoteState, ScribeNote, TranscriptTurn, content_hash, stable_id
+from medscribe_pipeline.notes import (
+    NoteSection,
+    NoteState,
+    ScribeNote,
+    TranscriptTurn,
+    canonical_json,
+    content_hash,
+    stable_id,
+)
 from medscribe_pipeline.processes import Batch
 from medscribe_pipeline.settings import FhirSettings
 from medscribe_pipeline.warehouse.erasure import Scope, forget
@@ -25,7 +33,6 @@ from tests.databases import NOW, TODAY, dump, rows_of
 if TYPE_CHECKING:
     from datetime import date
 
-    from medscribe_pipeline.fhir import BuildOptions
     from medscribe_pipeline.settings import Settings
     from medscribe_pipeline.warehouse.store import Warehouse
 
@@ -117,6 +124,36 @@ def test_each_note_becomes_its_documents(warehouse: Warehouse, settings: Setting
     assert all(row["resource"]["resourceType"] == row["kind"] for row in rows)
     assert {row["version"] for row in rows} == {a_note(1).version, a_note(2, state=NoteState.DRAFT).version}
     assert {(row["mapping_version"], row["visit_day"]) for row in rows} == {(mapping_version(settings), TODAY)}
+
+
+@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+def test_what_is_stored_is_what_was_built_to_the_byte(warehouse: Warehouse, settings: Settings) -> None:
+    """PostgreSQL keeps values and not their text."""
+    note = a_note(1, "Toux < 3 jours \u2014 38 \u00b0C \U0001f912\n- repos")
+    write(warehouse, note)
+
+    run(warehouse, settings)
+
+    with warehouse.read() as connection:
+        stored: dict[str, str] = dict(connection.exec_driver_sql("SELECT kind, resource FROM fhir_documents").all())
+    built = build_documents(note, BuildOptions.of(settings.fhir)).resources()
+    assert stored == {kind: canonical_json(resource).decode() for kind, resource in built.items()}
+
+
+def test_a_note_that_cannot_be_written_stops_nothing(
+    warehouse: Warehouse, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def overflow(content: dict[str, Any]) -> bytes:
+        if "Unwritable" in str(content):
+            raise OverflowError
+        return canonical_json(content)
+
+    monkeypatch.setattr(build, "canonical_json", overflow)
+    write(warehouse, a_note(1), a_note(2, "Unwritable."), a_note(3))
+
+    report = run(warehouse, settings)
+
+    assert (report.built, report.quarantined) == (2, {"unexpected": 1})
 
 
 def test_forms_that_cannot_be_made_are_counted(warehouse: Warehouse, settings: Settings) -> None:
