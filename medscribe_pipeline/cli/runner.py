@@ -7,6 +7,7 @@ import logging
 import os
 import time
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from medscribe_pipeline.errors import ConfigError
 from medscribe_pipeline.pipeline import due_days, wake_held_notes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import dagster as dg
@@ -129,22 +130,21 @@ def sync(
     started = time.monotonic()
     wanted = _wanted(settings, providers)
     warnings.filterwarnings("ignore", module="dagster")
-    import dagster as dg
+    with _loading():
+        import dagster as dg
 
-    from assets.automation import BUILD_JOB, INBOX_JOB, SYNC_JOB, consecutive
-    from assets.location import build_definitions
-    from assets.partitions import range_tags
-    from assets.sources import SyncConfig, source_key
-    from assets.work import INBOX, JOBS, WorkConfig
-    from medscribe_pipeline.providers.catalogue import PROVIDERS
-    from medscribe_pipeline.providers.inbox_store import open_events
+        from assets.automation import BUILD_JOB, INBOX_JOB, SYNC_JOB, consecutive
+        from assets.location import build_definitions
+        from assets.partitions import range_tags
+        from assets.sources import SyncConfig, source_key
+        from assets.work import INBOX, JOBS, WorkConfig
+        from medscribe_pipeline.providers.catalogue import PROVIDERS
+        from medscribe_pipeline.providers.inbox_store import open_events
 
-    config = SyncConfig(since=since, until=until, full_refresh=full_refresh)
-    config.window(settings)  # A wrong time is told before anything starts.
-    logging.getLogger("dagster").setLevel(logging.CRITICAL)
-    definitions = build_definitions(settings)
-    # All that is loaded now stays: no collection of garbage need look at it.
-    gc.freeze()
+        config = SyncConfig(since=since, until=until, full_refresh=full_refresh)
+        config.window(settings)  # A wrong time is told before anything starts.
+        logging.getLogger("dagster").setLevel(logging.CRITICAL)
+        definitions = build_definitions(settings)
     result = SyncResult()
     with open_instance(settings, warehouse) as instance:
         listed = [source_key(name, stream.name) for name in wanted for stream in PROVIDERS[name].streams]
@@ -181,6 +181,19 @@ def sync(
             _collect(run, result)
     result.duration_s = time.monotonic() - started
     return result
+
+
+@contextmanager
+def _loading() -> Iterator[None]:
+    """Without collection of garbage meanwhile, and ever after for what was loaded: it stays."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if collects:
+            gc.enable()
 
 
 QUIET = {"console": {"config": {"log_level": "CRITICAL"}}}
