@@ -3,7 +3,8 @@
 Two paging drivers, because the two kinds of list fail in different ways:
 
 * `pages.pull_pages`: numbered pages of unknown size and order (AudioScribe). Read to the end every time; a record that
-  slips between two pages because the list moved is found by the next sync. Pages are prefetched.
+  slips between two pages because the list moved is found by the next sync. Pages are prefetched, and those that are
+  there already share a transaction.
 * `changes.pull_changes`: a list sorted by change time with a lower bound (Askara).
 """
 
@@ -42,6 +43,7 @@ __all__ = [
     "NO_ID_PATHS",
     "SAME_PAGE_TRIES",
     "UNEXPECTED",
+    "Asked",
     "Facts",
     "Misfit",
     "Page",
@@ -74,6 +76,9 @@ _ESCAPE = re.compile(rb"\\(u0000|.)", re.DOTALL)
 
 Stored = tuple[Any, Content]
 """A list item as it can be stored (see `storable`), and its content."""
+
+Asked = tuple[Sequence[Stored], datetime]
+"""Items that came together, and when they were asked for."""
 
 Clock = Callable[[], datetime]
 Progress = Callable[["PullReport"], None]
@@ -204,13 +209,12 @@ def land_items(
 ) -> Landed:
     """Lands the items of a page that are new or changed, asking for details where the stream has them."""
     stored = [as_stored(item) for item in items]
-    return land_stored(stored, sent_at, source, landing, cursor, pool, report, window, clock)
+    return land_stored([(stored, sent_at)], source, landing, cursor, pool, report, window, clock)
 
 
 @traced("medscribe.pull.page")
 def land_stored(
-    items: Sequence[Stored],
-    sent_at: datetime,
+    pages: Sequence[Asked],
     source: Source,
     landing: Landing,
     cursor: Cursor | None,
@@ -219,17 +223,10 @@ def land_stored(
     window: Window,
     clock: Clock,
 ) -> Landed:
-    """See `land_items`; of what was made ready to be stored."""
-    candidates: dict[str, Stored] = {}
-    problems: list[Problem] = []
-    for item, content in items:
-        source_id = source.identify(item)
-        if source_id is None:
-            problems.append(_problem(content.hash[:32], "no_id", NO_ID_PATHS, item, content.hash))
-        else:
-            candidates[source_id] = (item, content)
+    """See `land_items`; of pages that were made ready to be stored, in one transaction."""
+    candidates, problems = _identified(pages, source)
     known = landing.known([*candidates, *(problem.source_id for problem in problems)])
-    seen = {key for key, (_, content) in candidates.items() if key in known and known[key].list_hash == content.hash}
+    seen = {key for key, (_, content, _) in candidates.items() if key in known and known[key].list_hash == content.hash}
     # What was forgotten on request is not even asked for.
     kept_away = {key for key in candidates if key in known and known[key].forgotten}
     wanted = {
@@ -244,7 +241,7 @@ def land_stored(
     failures = 0
     tasks = {key: pool.submit(source.detail, key) for key in wanted} if source.detailed else {}
     try:
-        for key, (item, content) in wanted.items():
+        for key, (item, content, sent_at) in wanted.items():
             try:
                 payload, fetched_at, facts = _whole(source, key, item, sent_at, tasks.get(key))
             except _MisfitError as misfit:
@@ -278,6 +275,22 @@ def land_stored(
     landed = landing.land(records, unseen, cursor, now=clock())
     report.landed.add(landed)
     return landed
+
+
+def _identified(
+    pages: Sequence[Asked], source: Source
+) -> tuple[dict[str, tuple[Any, Content, datetime]], list[Problem]]:
+    """Items by their ids, each with its content and when it was asked for; and those that have no id."""
+    candidates: dict[str, tuple[Any, Content, datetime]] = {}
+    problems: list[Problem] = []
+    for items, sent_at in pages:
+        for item, content in items:
+            source_id = source.identify(item)
+            if source_id is None:
+                problems.append(_problem(content.hash[:32], "no_id", NO_ID_PATHS, item, content.hash))
+            else:
+                candidates[source_id] = (item, content, sent_at)
+    return candidates, problems
 
 
 def retry_waiting(
