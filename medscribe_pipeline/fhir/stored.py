@@ -20,26 +20,26 @@ __all__ = ["kinds", "lacking", "leftovers", "open_problems", "standing", "with_d
 @functools.cache
 def lacking() -> sa.Select[tuple[str]]:
     """Ids of notes of `account` and `day` that have no documents of their version, by the mapping `version`."""
-    day = sa.bindparam("day", type_=sa.Date)
     current = (
         sa.select(fhir_documents.c.note_id)
         .where(
             fhir_documents.c.note_id == notes.c.note_id,
             fhir_documents.c.version == notes.c.version,
             fhir_documents.c.mapping_version == sa.bindparam("version"),
-            # The day in disguise, which is never NULL: else PostgreSQL knows that of the documents, too, and for a day
-            # that is not in its statistics yet it goes through all of them for each note.
-            sa.func.coalesce(fhir_documents.c.visit_day, notes.c.visit_day) == notes.c.visit_day,
+            fhir_documents.c.visit_day == notes.c.visit_day,
         )
-        .exists()
+        # Looked up for each note by the key: as `NOT EXISTS` it is a join to PostgreSQL, for which it goes through all
+        # documents, or for a day without statistics through all of the day for each note.
+        .limit(1)
+        .scalar_subquery()
     )
     return (
         sa.select(notes.c.note_id)
         .where(
             notes.c.account == sa.bindparam("account"),
-            notes.c.visit_day == day,
+            notes.c.visit_day == sa.bindparam("day", type_=sa.Date),
             notes.c.forgotten_at.is_(None),
-            ~current,
+            current.is_(None),
         )
         .order_by(notes.c.note_id)
     )
