@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from medscribe_pipeline.cli.show import find_note
 from medscribe_pipeline.ehr import ledger
+from medscribe_pipeline.ehr.day_view import load_facts
 from medscribe_pipeline.ehr.ledger import State
 from medscribe_pipeline.ehr.plan import (
     DOCUMENTS_MISSING,
@@ -18,7 +19,6 @@ from medscribe_pipeline.ehr.plan import (
     RETRACTED_BEFORE_DELIVERY,
     SUPERSEDED,
     hold_reason,
-    load_facts,
 )
 from medscribe_pipeline.errors import ConfigError
 from medscribe_pipeline.fhir import BuildOptions, InvalidResource, build_documents, check
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from medscribe_pipeline.ehr.day_view import NoteFacts
     from medscribe_pipeline.ehr.ledger import Entry
-    from medscribe_pipeline.ehr.plan import NoteFacts
     from medscribe_pipeline.notes import NoteSection, ScribeNote
     from medscribe_pipeline.settings import EhrSettings, Settings
     from medscribe_pipeline.warehouse.store import Warehouse

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from medscribe_pipeline.ehr import ledger
+from medscribe_pipeline.ehr.day_view import load_facts
 from medscribe_pipeline.ehr.ledger import DOCUMENT_REFERENCE, Copy, State
 from medscribe_pipeline.ehr.listing import Which, pages
 from medscribe_pipeline.ehr.outcomes import is_id
-from medscribe_pipeline.ehr.plan import SUPERSEDED, is_behind, load_facts
+from medscribe_pipeline.ehr.plan import SUPERSEDED, is_behind
 from medscribe_pipeline.ehr.signatures import Act, discarded_in_doubt, in_doubt, sign
 from medscribe_pipeline.ehr.waiting import make_due
 from medscribe_pipeline.errors import ConfigError
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import date, datetime
 
+    from medscribe_pipeline.ehr.day_view import NoteFacts
     from medscribe_pipeline.ehr.ledger import Entry, Key
     from medscribe_pipeline.ehr.listing import Standing
-    from medscribe_pipeline.ehr.plan import NoteFacts
     from medscribe_pipeline.warehouse.store import Warehouse
 
     Take = Callable[[sa.Connection, "_Now"], "Act | Obstacle | None"]

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from medscribe_pipeline.ehr.day_view import load_day, look_again
 from medscribe_pipeline.ehr.dispatch import Dispatcher, Server
 from medscribe_pipeline.ehr.ledger import State
 from medscribe_pipeline.ehr.obstacles import Places, find_obstacles
-from medscribe_pipeline.ehr.plan import HOLD_REASONS, Rules, load_day, look_again, plan, would_leave
+from medscribe_pipeline.ehr.plan import HOLD_REASONS, Rules, plan, would_leave
 from medscribe_pipeline.ehr.reconcile import reconcile, recover
 from medscribe_pipeline.ehr.report import DeliveryReport, delivered_now, report_of
 from medscribe_pipeline.ehr.strategies import open_strategy
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from datetime import date, datetime
 
     from medscribe_pipeline.ehr.client import FhirClient
-    from medscribe_pipeline.ehr.plan import DayView
+    from medscribe_pipeline.ehr.day_view import DayView
     from medscribe_pipeline.settings import EhrSettings
     from medscribe_pipeline.warehouse.store import Warehouse
 

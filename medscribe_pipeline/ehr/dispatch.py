@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 
 from medscribe_pipeline.ehr import ledger
 from medscribe_pipeline.ehr.comparing import read_back
+from medscribe_pipeline.ehr.day_view import load_facts
 from medscribe_pipeline.ehr.documents import NOTHING, load_documents
 from medscribe_pipeline.ehr.fitting import Unfit, most_that_fits
 from medscribe_pipeline.ehr.ledger import Key, State
 from medscribe_pipeline.ehr.obstacles import fit_note
-from medscribe_pipeline.ehr.plan import load_facts, may_claim, standing_copies
+from medscribe_pipeline.ehr.plan import may_claim, standing_copies
 from medscribe_pipeline.ehr.sending import Shipment, Verdict
 from medscribe_pipeline.ehr.strategies.steps import PROVENANCE
 from medscribe_pipeline.errors import MedscribeError

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from medscribe_pipeline.ehr.comparing import differences, same_version
+from medscribe_pipeline.ehr.day_view import load_day
 from medscribe_pipeline.ehr.delivery import known_obstacles, leaving, open_server
 from medscribe_pipeline.ehr.documents import NOTHING, load_documents
 from medscribe_pipeline.ehr.fitting import Unfit
 from medscribe_pipeline.ehr.ledger import Key, State
 from medscribe_pipeline.ehr.obstacles import Places, find_obstacles, fit_note
-from medscribe_pipeline.ehr.plan import decide, load_day, standing_copies
+from medscribe_pipeline.ehr.plan import decide, standing_copies
 from medscribe_pipeline.ehr.sending import Shipment
 from medscribe_pipeline.ehr.strategies.looking import seek
 from medscribe_pipeline.ehr.strategies.steps import PROVENANCE, is_replacement, replaces_in_place
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from datetime import date, datetime
 
     from medscribe_pipeline.ehr.client import FhirClient, Found
+    from medscribe_pipeline.ehr.day_view import DayView
     from medscribe_pipeline.ehr.dispatch import Server
-    from medscribe_pipeline.ehr.plan import DayView
     from medscribe_pipeline.settings import EhrSettings
     from medscribe_pipeline.warehouse.store import Warehouse
 

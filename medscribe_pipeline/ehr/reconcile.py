@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
+    from medscribe_pipeline.ehr.day_view import DayView
     from medscribe_pipeline.ehr.dispatch import Server
-    from medscribe_pipeline.ehr.plan import DayView
     from medscribe_pipeline.warehouse.store import Warehouse
 
 __all__ = ["reconcile", "recover"]

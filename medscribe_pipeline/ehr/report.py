@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import date
 
-    from medscribe_pipeline.ehr.plan import DayView
+    from medscribe_pipeline.ehr.day_view import DayView
     from medscribe_pipeline.ehr.tally import Tally
 
 __all__ = ["LATENCY_BOUNDS_S", "DeliveryReport", "delivered_now", "report_of"]

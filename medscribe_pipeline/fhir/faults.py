@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from medscribe_pipeline.fhir.elements import VERSION_SYSTEM
-from medscribe_pipeline.notes import NoteState, uuid5_text
+from medscribe_pipeline.fhir.elements import VERSION_SYSTEM, version_identifier
+from medscribe_pipeline.notes import NoteState
 from medscribe_pipeline.warehouse.tables import Json, fhir_documents, notes
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _is_of(identifiers: set[tuple[str, str]], note_id: str, version: str, own_ve
                 return False
             named = True
         elif value != own_versions.get(note_id):
-            own_versions[note_id] = f"urn:uuid:{uuid5_text(uuid.UUID(note_id).bytes, version)}"
+            own_versions[note_id] = version_identifier(uuid.UUID(note_id), version)
             if value != own_versions[note_id]:
                 return False
     return named

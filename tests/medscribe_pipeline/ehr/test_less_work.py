@@ -9,9 +9,10 @@ import pytest
 import sqlalchemy as sa
 
 from medscribe_pipeline.ehr import ledger
+from medscribe_pipeline.ehr.day_view import load_day, look_again
 from medscribe_pipeline.ehr.documents import larger_than, load_documents
 from medscribe_pipeline.ehr.ledger import KINDS, Key, NewEntry
-from medscribe_pipeline.ehr.plan import load_day, look_again, plan
+from medscribe_pipeline.ehr.plan import plan
 from medscribe_pipeline.notes import NoteState
 from medscribe_pipeline.warehouse.tables import fhir_documents
 from tests.medscribe_pipeline.ehr.clinic import DAY, Clinic, note

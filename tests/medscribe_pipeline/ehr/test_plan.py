@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from medscribe_pipeline.ehr.day_view import NoteFacts
 from medscribe_pipeline.ehr.ledger import KINDS, MOVES, Copy, Entry, Key, State
 from medscribe_pipeline.ehr.plan import (
     Decision,
-    NoteFacts,
     Rules,
     decide,
     hold_reason,
