@@ -12,16 +12,19 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-LOCKS = ("requirements-pip.lock", "requirements.lock")
+INSTALL = ("install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r")
 
 
 def main() -> None:
     """Installs; whatever is wrong, pip tells."""
     with tempfile.TemporaryDirectory(prefix="medscribe-bench-") as folder:
-        venv.create(folder, with_pip=True)
-        install = [f"{folder}/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        for lock in LOCKS:
-            ended = subprocess.run([*install, "--require-hashes", "-r", str(ROOT / lock)], check=False)  # noqa: S603 - our own locks
+        venv.create(folder, with_pip=False)
+        new, brought = f"{folder}/bin/python", f"{sys.base_prefix}/bin/python3"
+        for command in (
+            (brought, "-m", "pip", "--python", new, *INSTALL, "requirements-pip.lock"),
+            (new, "-m", "pip", *INSTALL, "requirements.lock"),
+        ):
+            ended = subprocess.run(command, cwd=ROOT, check=False)  # noqa: S603 - our own locks
             if ended.returncode:
                 sys.exit(ended.returncode)
 
