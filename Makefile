@@ -26,28 +26,28 @@ help: ## Show what can be done
 
 # The pip a Python brings may be years old, and take half as long again as the locked one to install the same. It gets that
 # one here, without being unpacked here first, which takes seconds; where it cannot (before 22.3), or is not there, it is.
-INSTALL := install --quiet --disable-pip-version-check
+PIP_INSTALL := install --quiet --disable-pip-version-check
 define environment
 	@test -x $(1)/bin/python || $(PYTHON) -m venv --without-pip $(1)
 	@$(1)/bin/python -m pip --version > /dev/null 2>&1 \
-	  || $(PYTHON) -m pip --python $(1)/bin/python $(INSTALL) --require-hashes -r requirements-pip.lock 2> /dev/null \
+	  || $(PYTHON) -m pip --python $(1)/bin/python $(PIP_INSTALL) --require-hashes -r requirements-pip.lock 2> /dev/null \
 	  || $(1)/bin/python -m ensurepip > /dev/null
-	@$(1)/bin/python -m pip $(INSTALL) --require-hashes -r requirements-pip.lock
+	@$(1)/bin/python -m pip $(PIP_INSTALL) --require-hashes -r requirements-pip.lock
 endef
 
 # Two stamps: what runs the connector, and what also tests it. Each is renewed when its lock file changes.
 $(VENV)/run.stamp: requirements.lock requirements-pip.lock pyproject.toml
 	@echo "Installing the locked dependencies ..."
 	$(call environment,$(VENV))
-	@$(BIN)/python -m pip $(INSTALL) --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip $(INSTALL) --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip $(PIP_INSTALL) --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip $(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	@# pip compiles what it copies, and nothing of an editable install; where nobody else may, each start would do it again.
 	@$(BIN)/python -m compileall -q assets medscribe_pipeline resources
 	@touch $@
 
 $(VENV)/dev.stamp: requirements-dev.lock $(VENV)/run.stamp
 	@echo "Installing what tests and checks need ..."
-	@$(BIN)/python -m pip $(INSTALL) --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip $(PIP_INSTALL) --require-hashes -r requirements-dev.lock
 	@touch $@
 
 demo: $(VENV)/run.stamp ## Run everything against simulated providers and a simulated EHR; run again to see only changes
@@ -94,8 +94,8 @@ docs: $(VENV)/dev.stamp ## Write the generated pages of docs/ again
 $(BENCH)/stamp: bench/requirements.lock requirements-pip.lock pyproject.toml
 	@echo "Installing what is measured, and what it is compared with ..."
 	$(call environment,$(BENCH))
-	@$(BENCH)/bin/python -m pip $(INSTALL) --require-hashes -r bench/requirements.lock
-	@$(BENCH)/bin/python -m pip $(INSTALL) --no-deps --no-build-isolation -e .
+	@$(BENCH)/bin/python -m pip $(PIP_INSTALL) --require-hashes -r bench/requirements.lock
+	@$(BENCH)/bin/python -m pip $(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
 bench: $(BENCH)/stamp ## Measure us beside dlt and a bare script; bench/README.md says how (long: ROUNDS, SIZES, ONLY)
@@ -107,8 +107,8 @@ bench: $(BENCH)/stamp ## Measure us beside dlt and a bare script; bench/README.m
 $(SCALE)/stamp: scale/requirements.lock requirements-pip.lock pyproject.toml
 	@echo "Installing PostgreSQL, a broker and Celery beside the locked dependencies ..."
 	$(call environment,$(SCALE))
-	@$(SCALE)/bin/python -m pip $(INSTALL) --require-hashes -r scale/requirements.lock
-	@$(SCALE)/bin/python -m pip $(INSTALL) --no-deps --no-build-isolation -e .
+	@$(SCALE)/bin/python -m pip $(PIP_INSTALL) --require-hashes -r scale/requirements.lock
+	@$(SCALE)/bin/python -m pip $(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
 scale-demo: $(SCALE)/stamp ## Spread a backfill over several workers and kill one; docs/scaling.md says what for (five minutes)

@@ -113,8 +113,9 @@ def _delivered_share(results: Results) -> float | None:
 
 
 def _dagster_share_s(results: Results) -> float | None:
-    size = _largest(results, "sqlite")
-    keys: tuple[Key, Key] = (WHOLE, "sqlite", size, MEDSCRIBE + DAGSTER), (WHOLE, "sqlite", size, MEDSCRIBE)
+    engine = max(("sqlite", "postgres"), key=lambda each: _largest(results, each))
+    size = _largest(results, engine)
+    keys: tuple[Key, Key] = (WHOLE, engine, size, MEDSCRIBE + DAGSTER), (WHOLE, engine, size, MEDSCRIBE)
     with_dagster, without = (results.median(key, "cpu_s") for key in keys)
     return with_dagster - without if with_dagster is not None and without is not None else None
 
@@ -161,7 +162,7 @@ TARGETS = (
         0.75,
         _speed(BATCHES, "postgres", MEDSCRIBE, PLAIN, BATCHES),
     ),
-    Target("Dagster's share of a run, CPU", 2.5, _dagster_share_s, most=True, unit=" s"),
+    Target("Dagster's share of a run, its checks included, CPU", 2.5, _dagster_share_s, most=True, unit=" s"),
     Target("100 days without data, one run", 12, _seconds(RANGE, MEDSCRIBE), most=True, unit=" s"),
     Target("medscribe --help", 0.2, _seconds(START, "medscribe --help"), most=True, unit=" s"),
     Target("dagster definitions validate", 1.6, _seconds(START, "dagster definitions validate"), most=True, unit=" s"),
