@@ -43,7 +43,7 @@ class Built(NamedTuple):
 def _of_notes(native: str | None) -> sa.Select[Any]:
     of = fhir_documents.c
     sizes: dict[str | None, sa.ColumnElement[Any]] = {
-        "postgresql": sa.func.pg_column_size(of.resource) * _LARGER_AS_TEXT,
+        "postgresql": sa.cast(sa.func.pg_column_size(of.resource), sa.BigInteger) * _LARGER_AS_TEXT,
         "sqlite": sa.func.length(sa.cast(of.resource, sa.LargeBinary)),
     }
     size = sizes.get(native, sa.literal_column(str(sys.maxsize)))

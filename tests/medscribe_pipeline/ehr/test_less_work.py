@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from typing import TYPE_CHECKING
 
 import orjson
@@ -88,6 +90,22 @@ def test_no_document_is_larger_than_it_is_said_to_be_at_most(any_clinic: Clinic,
         (built,) = load_documents(connection, [str(note(1).note_id)], KINDS).values()
 
     assert built.most_bytes >= sum(len(orjson.dumps(each)) for each in built.documents.values())
+
+
+def test_documents_of_many_megabytes_are_read(any_clinic: Clinic) -> None:
+    any_clinic.write(note(1))
+    packed = base64.b64encode(hashlib.shake_256(b"synthetic").digest(4_000_000)).decode()
+    large = {"resourceType": "DocumentReference", "content": [{"attachment": {"data": packed}}]}
+    with any_clinic.warehouse.begin() as connection:
+        connection.execute(
+            sa.update(fhir_documents).where(fhir_documents.c.kind == "DocumentReference").values(resource=large)
+        )
+
+    with any_clinic.warehouse.read() as connection:
+        built = load_documents(connection, [str(note(1).note_id)], KINDS)[str(note(1).note_id)]
+
+    assert built.documents["DocumentReference"] == large
+    assert built.most_bytes >= len(orjson.dumps(large))
 
 
 def test_a_day_is_looked_at_again_without_its_notes(any_clinic: Clinic) -> None:
