@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from medscribe_pipeline.providers.answers import LONGEST_DELAY_S, retry_after_s
@@ -185,14 +184,9 @@ def version_etag(resource: dict[str, Any]) -> str | None:
 
 def as_etag(value: object) -> str | None:
     """An ETag as it goes into If-Match. Some servers leave the quotes out; FHIR's ETags are weak."""
-    return _etag(value) if isinstance(value, str) else None
-
-
-@lru_cache(maxsize=256)  # What was just created is in its first version, whatever it is.
-def _etag(value: str) -> str | None:
-    text = value.strip()
-    if not text or not value.isascii() or not value.isprintable():
+    if not isinstance(value, str) or not value.strip() or not value.isascii() or not value.isprintable():
         return None
+    text = value.strip()
     etag = text if text.endswith('"') else f'W/"{text.removeprefix("W/")}"'
     return etag if len(etag) <= _LONGEST_ETAG else None
 

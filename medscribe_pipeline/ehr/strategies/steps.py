@@ -166,9 +166,7 @@ def condition_of(resource: Resource, kind: str, capabilities: Capabilities) -> s
     if known is None:
         return None
     system, value = known
-    # Most are a UUID, or a number.
-    quoted = value if value.isascii() and value.replace("-", "").isalnum() else quote(value, safe=":/")
-    return f"identifier={_quoted_system(system)}%7C{quoted}"
+    return f"identifier={_quoted_system(system)}%7C{quote(value, safe=':/')}"
 
 
 @lru_cache(maxsize=64)  # There are as many as accounts, and every document has one.
