@@ -332,6 +332,8 @@ notes = sa.Table(
     comment="The normalised notes, newest version.",
 )
 
+_UNKNOWN_HEADING = sa.text("key IS NULL AND title IS NOT NULL")
+
 note_sections = sa.Table(
     "note_sections",
     metadata,
@@ -346,8 +348,8 @@ note_sections = sa.Table(
     sa.Index(
         "ix_note_sections_unknown",
         "note_id",
-        sqlite_where=sa.text("key IS NULL AND title IS NOT NULL"),
-        postgresql_where=sa.text("key IS NULL AND title IS NOT NULL"),
+        sqlite_where=_UNKNOWN_HEADING,
+        postgresql_where=_UNKNOWN_HEADING,
     ),
     comment="The sections of each note, in order.",
 )

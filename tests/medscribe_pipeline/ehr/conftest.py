@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.medscribe_pipeline.ehr.clinic import Clinic
-from tests.medscribe_pipeline.ehr.fake_ehr import FakeEhr
+from tests.medscribe_pipeline.ehr.fake_ehr import FakeEhr, ehr
 from tests.medscribe_pipeline.ehr.odd_ehr import OddEhr
 from tests.medscribe_pipeline.ehr.shipping import Dock
 
@@ -14,10 +14,12 @@ if TYPE_CHECKING:
 
     from medscribe_pipeline.settings import Settings
 
+__all__ = ["ehr"]
+
 
 @pytest.fixture
-def ehr() -> Iterator[FakeEhr]:
-    server = FakeEhr()
+def odd() -> Iterator[OddEhr]:
+    server = OddEhr()
     yield server
     server.close()
 
@@ -39,10 +41,8 @@ def any_clinic(make_settings: Callable[..., Settings], database_url: str, ehr: F
 
 
 @pytest.fixture
-def dock() -> Iterator[Dock]:
+def dock(odd: OddEhr) -> Iterator[Dock]:
     """A server with habits, and a client of it."""
-    server = OddEhr()
-    dock = Dock(server)
+    dock = Dock(odd)
     yield dock
     dock.close()
-    server.close()

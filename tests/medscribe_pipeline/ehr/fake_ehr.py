@@ -15,12 +15,14 @@ from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
+import pytest
+
 from tests.loopback import Loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["FakeEhr", "Fault"]
+__all__ = ["FakeEhr", "Fault", "ehr"]
 
 Resource = dict[str, Any]
 
@@ -291,3 +293,11 @@ def _identifiers(resource: Resource) -> list[Resource]:
     identifiers = resource.get("identifier", [])
     listed = identifiers if isinstance(identifiers, list) else [identifiers]
     return [*listed, *([resource["masterIdentifier"]] if "masterIdentifier" in resource else [])]
+
+
+@pytest.fixture
+def ehr() -> Iterator[FakeEhr]:
+    """For every room that has something delivered."""
+    server = FakeEhr()
+    yield server
+    server.close()

@@ -20,7 +20,6 @@ from medscribe_pipeline.notes import Identifier, NoteState, Practitioner
 from medscribe_pipeline.warehouse.tables import deliveries
 from tests.databases import rows_of
 from tests.medscribe_pipeline.ehr.clinic import DAY, Clinic, edited, note
-from tests.medscribe_pipeline.ehr.odd_ehr import OddEhr
 from tests.medscribe_pipeline.ehr.odd_habits import EntryFault, Fault
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from medscribe_pipeline.ehr.dry_run import Planned
     from medscribe_pipeline.notes import ScribeNote
     from medscribe_pipeline.settings import Settings
+    from tests.medscribe_pipeline.ehr.odd_ehr import OddEhr
 
 LITERAL = 'references = "literal"'
 POSTS_ONLY = 'strategy = "unconditional"\nconditional_create = false\n'
@@ -40,13 +40,6 @@ amendment = "hold"
 retraction = "hold"
 kinds = ["DocumentReference"]
 """
-
-
-@pytest.fixture
-def odd() -> Iterator[OddEhr]:
-    server = OddEhr()
-    yield server
-    server.close()
 
 
 @pytest.fixture

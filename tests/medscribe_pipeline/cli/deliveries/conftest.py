@@ -7,7 +7,7 @@ import pytest
 from medscribe_pipeline.ehr.ledger import State
 from medscribe_pipeline.settings import Settings
 from tests.medscribe_pipeline.ehr.clinic import Clinic, note
-from tests.medscribe_pipeline.ehr.fake_ehr import FakeEhr
+from tests.medscribe_pipeline.ehr.fake_ehr import FakeEhr, ehr
 from tests.medscribe_pipeline.ehr.standings import place
 
 if TYPE_CHECKING:
@@ -16,12 +16,7 @@ if TYPE_CHECKING:
 
     from medscribe_pipeline.ehr import ledger
 
-
-@pytest.fixture
-def ehr() -> Iterator[FakeEhr]:
-    server = FakeEhr()
-    yield server
-    server.close()
+__all__ = ["ehr"]
 
 
 @pytest.fixture

@@ -4,19 +4,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.medscribe_pipeline.ehr.odd_ehr import OddEhr
 from tests.medscribe_pipeline.ehr.selftest.trials import Trial
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-
-@pytest.fixture
-def odd() -> Iterator[OddEhr]:
-    server = OddEhr()
-    yield server
-    server.close()
+    from tests.medscribe_pipeline.ehr.odd_ehr import OddEhr
 
 
 @pytest.fixture
