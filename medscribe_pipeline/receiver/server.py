@@ -17,6 +17,7 @@ import uvicorn
 from medscribe_pipeline.errors import ConfigError
 from medscribe_pipeline.receiver.app import STORE_S, receiver_app
 from medscribe_pipeline.receiver.writer import EventWriter, hurry
+from medscribe_pipeline.serving import Serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,10 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Receiver", "serve"]
 
-START_S = 10.0
 # After SIGTERM: what is being answered is answered, then connections are cut. Supervisors often kill after 10 s.
 STOP_S = 8
-POLL_S = 0.01
 # A share of the slack below STORE_S is the commit itself.
 LOCK_S = STORE_S - 0.5
 # Connections, not events: beyond it uvicorn itself answers 503. Each costs some 50 kB.
@@ -63,8 +62,7 @@ class Receiver:
         self._app = receiver_app(settings, self._writer, clock=clock, monotonic=monotonic)
         self._host = settings.receiver.host
         self._port = settings.receiver.port
-        self._server: uvicorn.Server | None = None
-        self._thread: threading.Thread | None = None
+        self._serving: Serving | None = None
 
     def __enter__(self) -> Self:
         self._start()
@@ -82,14 +80,13 @@ class Receiver:
     @property
     def is_running(self) -> bool:
         """Whether it still listens."""
-        return self._thread is not None and self._thread.is_alive()
+        return self._serving is not None and self._serving.is_running
 
     def stop(self) -> None:
         """Takes no more, answers what it has begun to receive, writes what waits. Safe to call twice."""
-        if self._server is not None and self._thread is not None:
-            self._server.should_exit = True
-            self._thread.join(STOP_S + 2)
-        self._server = self._thread = None
+        if self._serving is not None:
+            self._serving.stop()
+            self._serving = None
         self._writer.close()
 
     def _start(self) -> None:
@@ -111,17 +108,10 @@ class Receiver:
             limit_concurrency=MAX_CONNECTIONS,
             timeout_graceful_shutdown=STOP_S,
         )
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(
-            target=self._server.run, kwargs={"sockets": [listener]}, name="medscribe-receiver", daemon=True
-        )
-        self._thread.start()
-        give_up_at = time.monotonic() + START_S
-        while not self._server.started:
-            if time.monotonic() > give_up_at or not self._thread.is_alive():
-                self.stop()
-                raise _cannot_listen()
-            time.sleep(POLL_S)
+        self._serving = Serving(config, listener, "medscribe-receiver")
+        if not self._serving.start():
+            self.stop()
+            raise _cannot_listen()
 
 
 def serve(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-import threading
 import time
 from typing import TYPE_CHECKING, Self
 
@@ -28,6 +27,7 @@ from medscribe_pipeline.sandbox.pushes import Pushes, Ticker
 from medscribe_pipeline.sandbox.state import State
 from medscribe_pipeline.sandbox.stats import Stats, StatsMiddleware
 from medscribe_pipeline.sandbox.world import World
+from medscribe_pipeline.serving import Serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,9 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Sandbox"]
 
-_START_TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 10.0
-_POLL_S = 0.005
 
 
 class Sandbox:
@@ -123,8 +121,7 @@ class Sandbox:
         self._clock = clock
         self._ticker: Ticker | None = None
         self._state: State | None = None
-        self._server: uvicorn.Server | None = None
-        self._thread: threading.Thread | None = None
+        self._serving: Serving | None = None
 
     def __enter__(self) -> Self:
         self._state = State(self._state_path)
@@ -148,10 +145,9 @@ class Sandbox:
         if self._ticker is not None:
             self._ticker.stop(_STOP_TIMEOUT_S)
             self._ticker = None
-        if self._server is not None and self._thread is not None:
-            self._server.should_exit = True
-            self._thread.join(_STOP_TIMEOUT_S)
-            self._server = self._thread = None
+        if self._serving is not None:
+            self._serving.stop()
+            self._serving = None
             self.outbox.close()
         if self._state is not None:
             self._state.close()
@@ -256,17 +252,10 @@ class Sandbox:
             ws="none",
             timeout_graceful_shutdown=1,
         )
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(
-            target=self._server.run, kwargs={"sockets": [listener]}, name="medscribe-sandbox", daemon=True
-        )
-        self._thread.start()
-        give_up_at = time.monotonic() + _START_TIMEOUT_S
-        while not self._server.started:
-            if time.monotonic() > give_up_at or not self._thread.is_alive():
-                self.stop()
-                raise ConfigError("The sandbox did not start.", code="sandbox_start")
-            time.sleep(_POLL_S)
+        self._serving = Serving(config, listener, "medscribe-sandbox")
+        if not self._serving.start():
+            self.stop()
+            raise ConfigError("The sandbox did not start.", code="sandbox_start")
         if self._tick_every_s is not None:
             self._ticker = Ticker(self.pushes, self._tick_every_s)
 
@@ -291,9 +280,9 @@ class Sandbox:
 
     def _cut(self, scope: Scope) -> None:
         """Ends the connection a request came over, at once."""
-        if self._server is None:
+        if self._serving is None:
             return
-        for connection in list(self._server.server_state.connections):
+        for connection in list(self._serving.state.connections):
             # Every HTTP protocol of uvicorn has a `client`; its base types do not say so.
             transport = connection.transport
             if getattr(connection, "client", None) == scope["client"] and isinstance(transport, asyncio.Transport):
