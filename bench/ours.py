@@ -97,11 +97,10 @@ class _Run:
 
         target = self._settings.ehr
         with self._warehouse.worker() as worker, open_http(target, None) as http:
+            client = FhirClient(http)
             for day in self._due():
                 seen = newest_change(self._warehouse, day)
-                report = deliver_day(
-                    self._warehouse, FhirClient(http), target, day, run_id=None, clock=_now, worker=worker
-                )
+                report = deliver_day(self._warehouse, client, target, day, run_id=None, clock=_now, worker=worker)
                 finish_day(self._warehouse, self._settings, day, target=target.target, seen=seen)
                 self.counted.update(delivered=report.delivered, requests=report.requests)
 

@@ -332,14 +332,9 @@ def _problem(
 
 def _totals(warehouse: Warehouse, day: date) -> NotesReport:
     report = NotesReport()
-    records = (source_records.c.account == warehouse.account, source_records.c.visit_day == day)
+    of = {"of_account": warehouse.account, "of_day": day}
     with warehouse.read() as connection:
-        outcomes = connection.execute(
-            sa.select(source_records.c.outcome, source_records.c.outcome_code, sa.func.count())
-            .where(*records)
-            .group_by(source_records.c.outcome, source_records.c.outcome_code)
-        )
-        for outcome, code, count in outcomes:
+        for outcome, code, count in connection.execute(_OUTCOMES, of):
             report.landed += count
             if outcome == "note":
                 report.notes += count
@@ -349,23 +344,25 @@ def _totals(warehouse: Warehouse, day: date) -> NotesReport:
                 report.held[code] += count
             elif outcome == QUARANTINED:
                 report.quarantined[code] += count
-        states = connection.execute(
-            sa.select(notes.c.state, sa.func.count())
-            .where(notes.c.account == warehouse.account, notes.c.visit_day == day)
-            .group_by(notes.c.state)
-        )
-        report.states.update(dict(states.all()))
-        report.unknown_headings = (
-            connection.scalar(
-                sa.select(sa.func.count())
-                .select_from(note_sections.join(notes))
-                .where(
-                    notes.c.account == warehouse.account,
-                    notes.c.visit_day == day,
-                    note_sections.c.key.is_(None),
-                    note_sections.c.title.is_not(None),
-                )
-            )
-            or 0
-        )
+        report.states.update(dict(connection.execute(_STATES, of).all()))
+        report.unknown_headings = connection.scalar(_UNKNOWN_HEADINGS, of) or 0
     return report
+
+
+def _of_day(table: sa.Table) -> sa.ColumnElement[bool]:
+    return sa.and_(table.c.account == sa.bindparam("of_account"), table.c.visit_day == sa.bindparam("of_day"))
+
+
+# Made once: to put them together takes longer than to ask them, and they are asked for each day.
+_OUTCOMES = (
+    sa.select(source_records.c.outcome, source_records.c.outcome_code, sa.func.count())
+    .where(_of_day(source_records))
+    .group_by(source_records.c.outcome, source_records.c.outcome_code)
+)
+_STATES = sa.select(notes.c.state, sa.func.count()).where(_of_day(notes)).group_by(notes.c.state)
+_UNKNOWN_HEADINGS = (
+    sa.select(sa.func.count())
+    .select_from(note_sections)
+    .join(notes, notes.c.note_id == note_sections.c.note_id)
+    .where(_of_day(notes), note_sections.c.key.is_(None), note_sections.c.title.is_not(None))
+)

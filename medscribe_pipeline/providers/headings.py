@@ -333,8 +333,7 @@ def _assemble(
         if not text and fold(heading.title) != heading.folded:
             # It says more than a heading we know (`**Off work for 3 days**`, `Plan (see again in May)`) and nothing
             # lies below: as a title without text it would not reach a document.
-            number = _ENUMERATOR.match(_bare(lines[heading.start])) if heading.folded is not None else None
-            title, text = None, f"{number[0] if number else ''}{heading.title}"
+            title, text = None, _number(lines[heading.start], heading) + heading.title
         section = NoteSection(replaced.get(heading.key or "", heading.key), title, text, (), text_format)
         if heading.folded is None and parent_rank is not None and heading.rank > parent_rank:
             tops[-1][1].append(section)
@@ -342,6 +341,15 @@ def _assemble(
             tops.append((section, []))
             parent_rank = heading.rank if heading.folded is not None else None
     return tuple(replace(section, sections=tuple(nested)) if nested else section for section, nested in tops)
+
+
+def _number(line: str, heading: _Heading) -> str:
+    """The enumerator of a known heading, which is not in its title, with what is between them."""
+    number = _ENUMERATOR.match(_bare(line)) if heading.folded is not None else None
+    if number is None:
+        return ""
+    # Of `1.**Plan` the marks that stood between are gone, and two words are not to become one.
+    return f"{number[0]} " if number[0][-1] in ".)/°" else number[0]
 
 
 def _text(lines: Sequence[str], start: int, end: int, first: str = "") -> str:

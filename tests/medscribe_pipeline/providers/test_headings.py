@@ -353,6 +353,7 @@ texts = st.lists(
 @given(texts)
 @example("1. HPI (today)\n")
 @example("2 - **HPI (today)**\n")
+@example("1.**HPI (today):\n")
 def test_no_word_is_lost_or_moved(text: str) -> None:
     assert_nothing_lost(text)
 
