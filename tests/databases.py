@@ -21,8 +21,9 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
+from medscribe_pipeline.warehouse.arrivals import SourceRecord
 from medscribe_pipeline.warehouse.days import DayRule
-from medscribe_pipeline.warehouse.landing import Landing, SourceRecord
+from medscribe_pipeline.warehouse.landing import Landing
 from medscribe_pipeline.warehouse.tables import change_counter, metadata
 
 if TYPE_CHECKING:

@@ -13,9 +13,10 @@ from medscribe_pipeline.errors import MedscribeError
 from medscribe_pipeline.providers.catalogue import PROVIDERS
 from medscribe_pipeline.providers.pull import NO_ID_PATHS, Misfit, read_facts
 from medscribe_pipeline.providers.wire import source_id_of
+from medscribe_pipeline.warehouse.arrivals import Problem, SourceRecord
 from medscribe_pipeline.warehouse.days import DayRule
 from medscribe_pipeline.warehouse.joined import Joined
-from medscribe_pipeline.warehouse.landing import Landing, Problem, SourceRecord
+from medscribe_pipeline.warehouse.landing import Landing
 from medscribe_pipeline.warehouse.quarantine import resolve_quarantine
 from medscribe_pipeline.warehouse.tables import quarantine, source_records
 

@@ -58,7 +58,7 @@ from medscribe_pipeline.providers.wire import (
     source_id_of,
     wire_time,
 )
-from medscribe_pipeline.warehouse.landing import Cursor
+from medscribe_pipeline.warehouse.arrivals import Cursor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from medscribe_pipeline.errors import ProviderContractError
 from medscribe_pipeline.notes import content_hash
 from medscribe_pipeline.providers.pull import SAME_PAGE_TRIES, PullReport, land_items, too_many_pages, workers
-from medscribe_pipeline.warehouse.landing import Cursor
+from medscribe_pipeline.warehouse.arrivals import Cursor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -20,7 +20,7 @@ from medscribe_pipeline.providers.pull import (
     too_many_pages,
     workers,
 )
-from medscribe_pipeline.warehouse.landing import Landed
+from medscribe_pipeline.warehouse.arrivals import Landed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

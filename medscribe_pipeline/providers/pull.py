@@ -30,7 +30,7 @@ from medscribe_pipeline.errors import (
     place_of,
 )
 from medscribe_pipeline.providers.wire import source_id_of
-from medscribe_pipeline.warehouse.landing import Content, Cursor, Landed, Landing, Problem, SourceRecord
+from medscribe_pipeline.warehouse.arrivals import Content, Cursor, Landed, Problem, SourceRecord
 from medscribe_pipeline.watching import Pool
 from medscribe_pipeline.watching.telemetry import traced
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
     from medscribe_pipeline.providers.answers import Answer
+    from medscribe_pipeline.warehouse.landing import Landing
 
 __all__ = [
     "NO_ID_PATHS",

@@ -26,7 +26,7 @@ from medscribe_pipeline.processes import Batch, allowed, batches_of, share
 from medscribe_pipeline.providers import build as notes_build
 from medscribe_pipeline.providers.build import build_notes_of
 from medscribe_pipeline.settings import AudioScribeSettings, EhrSettings
-from medscribe_pipeline.warehouse.landing import SourceRecord
+from medscribe_pipeline.warehouse.arrivals import SourceRecord
 from medscribe_pipeline.watching.fields import bound, facts
 from tests.collector import hearing
 from tests.databases import NOW, TODAY, dump, empty, landing_for

@@ -18,7 +18,8 @@ from medscribe_pipeline.notes import content_hash
 from medscribe_pipeline.providers.jobs.ledger import KEY_LENGTH, Entry, Ledger, State, job_key
 from medscribe_pipeline.providers.pull import storable
 from medscribe_pipeline.providers.work import JobSpec, Phase, Progress
-from medscribe_pipeline.warehouse.landing import Landed, Landing, SourceRecord
+from medscribe_pipeline.warehouse.arrivals import Landed, SourceRecord
+from medscribe_pipeline.warehouse.landing import Landing
 from medscribe_pipeline.warehouse.tables import scribe_jobs, source_records
 
 if TYPE_CHECKING:

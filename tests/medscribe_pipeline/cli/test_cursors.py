@@ -9,8 +9,8 @@ import pytest
 
 from medscribe_pipeline.providers.sync import stream_lock
 from medscribe_pipeline.settings import Settings
+from medscribe_pipeline.warehouse.arrivals import Cursor
 from medscribe_pipeline.warehouse.cursors import mark_complete
-from medscribe_pipeline.warehouse.landing import Cursor
 from medscribe_pipeline.warehouse.store import Warehouse
 from medscribe_pipeline.warehouse.tables import sync_cursor_history, sync_cursors
 from tests.databases import NOW, dump, landing_for, record, rows_of

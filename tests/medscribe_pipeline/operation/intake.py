@@ -17,7 +17,7 @@ from medscribe_pipeline.providers.build import build_notes
 from medscribe_pipeline.providers.catalogue import PROVIDERS, Reader
 from medscribe_pipeline.providers.pull import Facts, PullReport, Window, land_items, storable
 from medscribe_pipeline.providers.wire import source_id_of
-from medscribe_pipeline.warehouse.landing import SourceRecord
+from medscribe_pipeline.warehouse.arrivals import SourceRecord
 from medscribe_pipeline.warehouse.tables import quarantine, source_records
 from tests.databases import NOW, landing_for
 

@@ -17,7 +17,7 @@ from medscribe_pipeline.operation.replay import ReplayReport, replay
 from medscribe_pipeline.pipeline import due_days
 from medscribe_pipeline.providers.catalogue import PROVIDERS
 from medscribe_pipeline.settings import EhrSettings
-from medscribe_pipeline.warehouse.landing import Problem
+from medscribe_pipeline.warehouse.arrivals import Problem
 from medscribe_pipeline.warehouse.quarantine_acts import discard
 from medscribe_pipeline.warehouse.quarantine_list import Which, selected_ids
 from medscribe_pipeline.warehouse.reports import day_balances

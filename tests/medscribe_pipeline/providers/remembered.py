@@ -13,7 +13,7 @@ from medscribe_pipeline.notes import content_hash
 from medscribe_pipeline.providers.build import build_notes
 from medscribe_pipeline.providers.inbox_store import Event, store_events
 from medscribe_pipeline.visits import VisitRow
-from medscribe_pipeline.warehouse.landing import Landed, Problem, SourceRecord
+from medscribe_pipeline.warehouse.arrivals import Landed, Problem, SourceRecord
 from medscribe_pipeline.warehouse.manifest import Imported, import_visits
 from medscribe_pipeline.warehouse.tables import deliveries, ehr_references, notes, scribe_jobs, visit_days
 from tests.databases import DAYS, NOW, TODAY, dump, landing_for

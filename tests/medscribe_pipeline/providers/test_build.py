@@ -14,7 +14,7 @@ from medscribe_pipeline.providers import build
 from medscribe_pipeline.providers.build import NotesReport, build_notes, count_due, mapping_fingerprint
 from medscribe_pipeline.settings import AskaraSettings, AudioScribeSettings, FhirSettings
 from medscribe_pipeline.visits import VisitRow
-from medscribe_pipeline.warehouse.landing import SourceRecord
+from medscribe_pipeline.warehouse.arrivals import SourceRecord
 from medscribe_pipeline.warehouse.manifest import import_visits
 from medscribe_pipeline.warehouse.notes import read_notes
 from medscribe_pipeline.warehouse.reports import day_balances

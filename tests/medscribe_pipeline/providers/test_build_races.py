@@ -13,8 +13,8 @@ from medscribe_pipeline.processes import Batch
 from medscribe_pipeline.providers import build
 from medscribe_pipeline.providers.build import build_batch, build_notes
 from medscribe_pipeline.visits import VisitRow
+from medscribe_pipeline.warehouse.arrivals import SourceRecord
 from medscribe_pipeline.warehouse.erasure import RecordKey, Scope, forget
-from medscribe_pipeline.warehouse.landing import SourceRecord
 from medscribe_pipeline.warehouse.manifest import import_visits
 from medscribe_pipeline.warehouse.tables import notes, source_records
 from medscribe_pipeline.warehouse.tombstones import land_tombstones

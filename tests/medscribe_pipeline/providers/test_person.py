@@ -18,8 +18,8 @@ from medscribe_pipeline.providers.inbox_store import Event, store_events
 from medscribe_pipeline.providers.person import mentions, names_patient, scope_of_note, scope_of_patient
 from medscribe_pipeline.providers.pull import PullReport, Window, land_items, workers
 from medscribe_pipeline.settings import AskaraSettings, AudioScribeSettings
+from medscribe_pipeline.warehouse.arrivals import Problem
 from medscribe_pipeline.warehouse.erasure import allow_again, forget, overwrite_free_space
-from medscribe_pipeline.warehouse.landing import Problem
 from medscribe_pipeline.warehouse.sealing import Sealing
 from medscribe_pipeline.warehouse.tables import (
     access_log,

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from medscribe_pipeline.providers.build import build_notes, mapping_fingerprint
 from medscribe_pipeline.settings import AskaraSettings
-from medscribe_pipeline.warehouse.landing import SourceRecord
+from medscribe_pipeline.warehouse.arrivals import SourceRecord
 from medscribe_pipeline.warehouse.retention import prune
 from medscribe_pipeline.warehouse.tables import notes, notes_history, quarantine, source_records
 from medscribe_pipeline.warehouse.tombstones import land_tombstones
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from medscribe_pipeline.settings import Settings
-    from medscribe_pipeline.warehouse.landing import Landed
+    from medscribe_pipeline.warehouse.arrivals import Landed
     from medscribe_pipeline.warehouse.store import Warehouse
 
 HOUR = timedelta(hours=1)

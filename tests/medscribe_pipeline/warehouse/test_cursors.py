@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from medscribe_pipeline.warehouse.arrivals import Cursor
 from medscribe_pipeline.warehouse.cursors import (
     BY_HAND,
     CursorRow,
@@ -17,7 +18,6 @@ from medscribe_pipeline.warehouse.cursors import (
     move_cursor,
     read_cursors,
 )
-from medscribe_pipeline.warehouse.landing import Cursor
 from medscribe_pipeline.warehouse.tables import access_log, sync_cursor_history, sync_cursors
 from tests.databases import NOW, landing_for, record, rows_of
 

@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from medscribe_pipeline.errors import ConfigError, MedscribeError, WarehouseError, WarehouseTrouble, WarehouseUnusable
-from medscribe_pipeline.warehouse.landing import Cursor
+from medscribe_pipeline.warehouse.arrivals import Cursor
 from medscribe_pipeline.warehouse.store import Warehouse
 from medscribe_pipeline.warehouse.tables import notes, source_records, sync_cursors
 from tests.databases import NOW, empty, landing_for, postgres_process, postgres_programs, record, rows_of

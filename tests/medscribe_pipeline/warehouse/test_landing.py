@@ -11,9 +11,9 @@ import sqlalchemy as sa
 
 from medscribe_pipeline.errors import MedscribeError
 from medscribe_pipeline.visits import VisitRow
+from medscribe_pipeline.warehouse.arrivals import Cursor, Known, Problem
 from medscribe_pipeline.warehouse.days import days_to_build, mark_built
 from medscribe_pipeline.warehouse.landed_rows import LandedRows
-from medscribe_pipeline.warehouse.landing import Cursor, Known, Problem
 from medscribe_pipeline.warehouse.manifest import import_visits
 from medscribe_pipeline.warehouse.store import Warehouse
 from medscribe_pipeline.warehouse.tables import (

@@ -13,7 +13,7 @@ from alembic import command
 
 from medscribe_pipeline.errors import ConfigError
 from medscribe_pipeline.warehouse import migrate
-from medscribe_pipeline.warehouse.landing import Cursor
+from medscribe_pipeline.warehouse.arrivals import Cursor
 from medscribe_pipeline.warehouse.notes import read_notes
 from medscribe_pipeline.warehouse.store import SCHEMA_HEAD, Warehouse
 from medscribe_pipeline.warehouse.tables import metadata, sync_cursor_history

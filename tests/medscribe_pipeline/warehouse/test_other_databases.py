@@ -14,8 +14,8 @@ from medscribe_pipeline.fhir.faults import find_faults
 from medscribe_pipeline.pipeline import finish_day, newest_change
 from medscribe_pipeline.providers.build import build_notes
 from medscribe_pipeline.receiver.writer import hurry
+from medscribe_pipeline.warehouse.arrivals import Cursor, Problem
 from medscribe_pipeline.warehouse.budgets import RateBudget
-from medscribe_pipeline.warehouse.landing import Cursor, Problem
 from medscribe_pipeline.warehouse.locks import FileLocks
 from medscribe_pipeline.warehouse.store import SCHEMA_HEAD, Warehouse
 from medscribe_pipeline.warehouse.tables import metadata, visit_days

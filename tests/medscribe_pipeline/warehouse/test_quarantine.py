@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from medscribe_pipeline.errors import ConfigError, MedscribeError
-from medscribe_pipeline.warehouse.landing import Problem
+from medscribe_pipeline.warehouse.arrivals import Problem
 from medscribe_pipeline.warehouse.quarantine_acts import discard, reseal
 from medscribe_pipeline.warehouse.quarantine_list import (
     Which,

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from medscribe_pipeline.providers.inbox_store import Event, store_events
 from medscribe_pipeline.warehouse import retention
-from medscribe_pipeline.warehouse.landing import Problem
+from medscribe_pipeline.warehouse.arrivals import Problem
 from medscribe_pipeline.warehouse.retention import Pruned, prune
 from medscribe_pipeline.warehouse.tables import inbox, notes_history, quarantine, source_records
 from tests.databases import NOW, TODAY, dump, landing_for, record, rows_of
