@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 
-from medscribe_pipeline.notes import content_hash
+from medscribe_pipeline.notes import canonical_json, content_hash
 from medscribe_pipeline.providers.pull import storable
 from medscribe_pipeline.warehouse.erasure import FORGOTTEN
 from medscribe_pipeline.warehouse.retention import NO_PAYLOAD
@@ -109,7 +109,7 @@ def store_events(warehouse: Warehouse, events: Sequence[Event], *, now: datetime
         for event in events:
             payload = storable(event.payload)
             key = _key(event, payload)
-            if (known := _payload(connection, warehouse, key)) is not None and known[0] != payload:
+            if (known := _payload(connection, warehouse, key)) is not None and not _is_same(known[0], payload):
                 key = _other_key(key, payload)
                 known = _payload(connection, warehouse, key)
             fresh.append(known is None)
@@ -214,6 +214,11 @@ def _payload(connection: sa.Connection, warehouse: Warehouse, key: EventKey) -> 
     query = sa.select(inbox.c.payload).where(*_is(warehouse, key))
     found = connection.execute(query).one_or_none()
     return None if found is None else (found[0],)
+
+
+def _is_same(known: Any, payload: Any) -> bool:
+    """Whether two payloads say the same; to Python `true` is 1 and `false` is 0, to a provider they are not."""
+    return canonical_json(known) == canonical_json(payload)
 
 
 def _row(warehouse: Warehouse, key: EventKey) -> sa.Update:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from medscribe_pipeline.notes import canonical_json
@@ -128,6 +128,7 @@ payloads = st.one_of(st.dictionaries(st.text("ab\x00", max_size=2), leaves, max_
 
 
 @given(st.lists(st.lists(st.tuples(names, payloads), max_size=4), max_size=4))
+@example([[("a", [True, False]), ("a", [1, 0])]])
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_comes_is_there_once_and_counted(
     warehouse: Warehouse, bodies: list[list[tuple[str | None, Any]]]
