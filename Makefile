@@ -6,7 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The demo keeps its warehouse, its Dagster instance and its simulated world here, apart from any real one.
 DEMO_HOME ?= $(CURDIR)/.medscribe-demo
-JOBS ?= auto
+# One more than there are cores: a quarter of what the tests take is waiting.
+JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 
 # What `make bench` measures: sizes in notes, rounds (and those of sizes beyond 10 000), small or full sessions; INSTALL=1
 # adds a fresh install, PUBLISH=1 puts what was found into bench/README.md, ONLY takes a regular expression of cases.
