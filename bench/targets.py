@@ -113,11 +113,15 @@ def _delivered_share(results: Results) -> float | None:
 
 
 def _dagster_share_s(results: Results) -> float | None:
-    engine = max(("sqlite", "postgres"), key=lambda each: _largest(results, each))
-    size = _largest(results, engine)
-    keys: tuple[Key, Key] = (WHOLE, engine, size, MEDSCRIBE + DAGSTER), (WHOLE, engine, size, MEDSCRIBE)
-    with_dagster, without = (results.median(key, "cpu_s") for key in keys)
-    return with_dagster - without if with_dagster is not None and without is not None else None
+    """On the database where it is more."""
+    size = max((key[2] for key in results.keys if key[0] == WHOLE), default=0)
+    shares = []
+    for engine in ("postgres", "sqlite"):
+        keys: tuple[Key, Key] = (WHOLE, engine, size, MEDSCRIBE + DAGSTER), (WHOLE, engine, size, MEDSCRIBE)
+        with_dagster, without = (results.median(key, "cpu_s") for key in keys)
+        if with_dagster is not None and without is not None:
+            shares.append(with_dagster - without)
+    return max(shares, default=None)
 
 
 def _growth(results: Results) -> float | None:
