@@ -114,9 +114,10 @@ def _delivered_share(results: Results) -> float | None:
 
 def _dagster_share_s(results: Results) -> float | None:
     """On the database where it is more."""
-    size = max((key[2] for key in results.keys if key[0] == WHOLE), default=0)
+    engines = ("postgres", "sqlite")
+    size = max(_largest(results, engine) for engine in engines)
     shares = []
-    for engine in ("postgres", "sqlite"):
+    for engine in engines:
         keys: tuple[Key, Key] = (WHOLE, engine, size, MEDSCRIBE + DAGSTER), (WHOLE, engine, size, MEDSCRIBE)
         with_dagster, without = (results.median(key, "cpu_s") for key in keys)
         if with_dagster is not None and without is not None:
